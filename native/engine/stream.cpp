@@ -1,0 +1,191 @@
+#include "stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+#include <stdexcept>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace voltaic {
+namespace {
+
+constexpr size_t kRing = 1024;  // commands; a power of two
+constexpr int kSpins = 4000;    // a few tens of microseconds before the thread sleeps
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+Stream::Stream(const voltaic_backend* backend, int32_t device) : backend_(backend), ring_(kRing) {
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  if (backend_->stream_create(device, &stream_, message) != VOLTAIC_OK) throw std::runtime_error(message);
+  thread_ = std::thread(&Stream::work, this);
+}
+
+Stream::~Stream() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_.store(true);
+  }
+  wake_.notify_all();
+  thread_.join();
+  backend_->stream_destroy(stream_);
+}
+
+Stream::Command& Stream::begin_push() {
+  const uint64_t at = pushed_.load(std::memory_order_relaxed);
+  if (at - done_.load(std::memory_order_acquire) >= kRing) {
+    // Backpressure: far ahead of the device, the producer waits for room.
+    std::unique_lock<std::mutex> lock(mutex_);
+    drained_.wait(lock, [&] { return at - done_.load() < kRing / 2; });
+  }
+  return ring_[at % kRing];
+}
+
+void Stream::finish_push() {
+  pushed_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleeping_.load(std::memory_order_seq_cst)) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake_.notify_one();
+  }
+}
+
+void Stream::queue_kernel(voltaic_kernel kernel, const char* op, const voltaic_tensor* tensors, uint32_t tensor_count,
+                          const double* attributes, uint32_t attribute_count) {
+  Command& command = begin_push();
+  command.kind = Kind::kernel;
+  command.kernel = kernel;
+  command.op = op;
+  command.tensor_count = tensor_count;
+  command.attribute_count = attribute_count;
+  std::copy_n(tensors, tensor_count, command.tensors);
+  std::copy_n(attributes, attribute_count, command.attributes);
+  finish_push();
+}
+
+void Stream::queue_upload(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  Command& command = begin_push();
+  command.kind = Kind::upload;
+  command.to = to;
+  command.bytes = bytes;
+  // Small uploads (rates, random state) ride in the command itself.
+  char* staging = reinterpret_cast<char*>(command.tensors);
+  if (bytes > sizeof command.tensors) {
+    command.staging.reset(new char[bytes]);
+    staging = command.staging.get();
+  }
+  std::memcpy(staging, from, bytes);
+  command.from = staging;
+  finish_push();
+}
+
+void Stream::queue_download(void* to, const void* from, size_t bytes, Completion done) {
+  Command& command = begin_push();
+  command.kind = Kind::download;
+  command.to = to;
+  command.from = from;
+  command.bytes = bytes;
+  command.done = std::move(done);
+  finish_push();
+}
+
+void Stream::queue_marker(Completion done) {
+  Command& command = begin_push();
+  command.kind = Kind::marker;
+  command.done = std::move(done);
+  finish_push();
+}
+
+StreamError Stream::wait() {
+  std::promise<StreamError> reached;
+  std::future<StreamError> result = reached.get_future();
+  queue_marker([&](StreamError error) { reached.set_value(std::move(error)); });
+  return result.get();
+}
+
+StreamError Stream::synchronize() {
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  const voltaic_status status = backend_->synchronize(stream_, message);
+  if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK) error_ = {status, message};
+  return std::exchange(error_, {});
+}
+
+void Stream::execute(Command& command) {
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  voltaic_status status = VOLTAIC_OK;
+  switch (command.kind) {
+    case Kind::kernel: {
+      if (error_.status != VOLTAIC_OK) return;
+      voltaic_call call = {};
+      call.struct_size = sizeof call;
+      call.tensor_count = command.tensor_count;
+      call.attribute_count = command.attribute_count;
+      call.tensors = command.tensors;
+      call.attributes = command.attributes;
+      call.stream = stream_;
+      call.message = message;
+      status = command.kernel(&call);
+      if (status != VOLTAIC_OK) error_ = {status, std::string(command.op) + ": " + message};
+      return;
+    }
+    case Kind::upload:
+      status = backend_->copy(stream_, command.to, command.from, command.bytes, VOLTAIC_COPY_HOST_TO_DEVICE, message);
+      if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK) error_ = {status, std::string("upload: ") + message};
+      command.staging.reset();
+      return;
+    case Kind::download:
+      if (error_.status == VOLTAIC_OK && command.bytes > 0) {
+        status = backend_->copy(stream_, command.to, command.from, command.bytes, VOLTAIC_COPY_DEVICE_TO_HOST, message);
+        if (status != VOLTAIC_OK) error_ = {status, std::string("download: ") + message};
+      }
+      [[fallthrough]];
+    case Kind::marker: {
+      StreamError error = synchronize();
+      const Completion done = std::exchange(command.done, nullptr);
+      if (done) done(std::move(error));
+      return;
+    }
+  }
+}
+
+void Stream::work() {
+  uint64_t at = 0;
+  for (;;) {
+    int spins = 0;
+    while (pushed_.load(std::memory_order_acquire) == at && !stop_.load(std::memory_order_relaxed)) {
+      if (++spins < kSpins) {
+        pause_briefly();
+        continue;
+      }
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleeping_.store(true, std::memory_order_seq_cst);
+      wake_.wait(lock, [&] { return pushed_.load(std::memory_order_seq_cst) != at || stop_.load(); });
+      sleeping_.store(false, std::memory_order_seq_cst);
+    }
+    if (stop_.load()) break;
+    execute(ring_[at % kRing]);
+    at++;
+    done_.store(at, std::memory_order_release);
+    if (pushed_.load(std::memory_order_relaxed) - at == kRing / 2 - 1) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      drained_.notify_one();
+    }
+  }
+  for (; at != pushed_.load(); at++) {
+    Command& command = ring_[at % kRing];
+    if (command.done) command.done({VOLTAIC_ERROR_RUNTIME, "the environment is shutting down"});
+  }
+}
+
+}  // namespace voltaic
