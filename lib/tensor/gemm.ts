@@ -1,0 +1,266 @@
+/** Matrix products: `linear`, with bias and activation in the same pass, and NumPy's `matmul`. */
+import { run, type Shape, VoltaicError } from '../runtime/index.js'
+import { type Activation, activationKind } from './activation.js'
+import { checkDType, checkFloat, checkSameDType, masterOf, type Weight, weightValue } from './operands.js'
+import { broadcastValue, consumeView, sumTo, toDType } from './raw.js'
+import { broadcastShapes, sameShape, shapeText, sizeOf } from './shapes.js'
+import { TapeNode } from './tape.js'
+import { type Tensor, tensorNode, tensorValue, wrap } from './tensor.js'
+import { newValue, produce, releaseValue, retain, type Value, viewValue } from './value.js'
+
+const epilogue = { none: 0, bias: 1, biasActivation: 2, activationGradient: 3 } as const
+
+export interface LinearOptions {
+  /** Applied to the sum of product and bias, in the same pass. */
+  readonly activation?: Activation | undefined
+  /** The result's dtype; default the input's. float32 from bfloat16 keeps the product's full accuracy, for logits. */
+  readonly outputDtype?: 'float32' | 'bfloat16' | undefined
+}
+
+/** What one `linear` call's backward reads. */
+interface LinearCall {
+  readonly x: Value
+  readonly weight: Value
+  readonly preactivation: Value | null
+  readonly activation: number
+  readonly rows: number
+  readonly inner: number
+  readonly outer: number
+}
+
+/**
+ * x weightᵀ + bias, and an activation of it.
+ * @param x [..., k]; bfloat16 uses the weight's working copy.
+ * @param weight [n, k], as checkpoints store it.
+ * @param bias [n], float32; null or left out for none.
+ * @returns [..., n]
+ */
+export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options: LinearOptions = {}): Tensor {
+  checkFloat('linear', 'x', x)
+  const input = tensorValue(x)
+  const master = masterOf(weight)
+  const biasTensor = bias == null ? null : masterOf(bias)
+  const inner = x.shape[x.shape.length - 1]
+  const outer = master.shape[0]
+  if (inner === undefined || master.shape.length !== 2 || master.shape[1] !== inner || outer === undefined) {
+    throw new VoltaicError(
+      'ERR_SHAPE',
+      `linear: x has shape ${shapeText(x.shape)} and the weight ${shapeText(master.shape)}, ` +
+        'expected [..., k] and [n, k]',
+    )
+  }
+  if (biasTensor !== null && (biasTensor.shape.length !== 1 || biasTensor.shape[0] !== outer)) {
+    throw new VoltaicError(
+      'ERR_SHAPE',
+      `linear: the bias has shape ${shapeText(biasTensor.shape)}, expected [${outer}]`,
+    )
+  }
+  if (biasTensor !== null) checkDType('linear', 'the bias', biasTensor, 'float32')
+  const biasValue = biasTensor === null ? null : tensorValue(biasTensor)
+  const rows = sizeOf(x.shape.slice(0, -1))
+  const inputs = [tensorNode(x), tensorNode(master), biasTensor === null ? null : tensorNode(biasTensor)]
+  const recorded = inputs[0] !== null || inputs[1] !== null || inputs[2] !== null
+  const activation = options.activation === undefined ? 0 : activationKind('linear', options.activation)
+  const activates = options.activation !== undefined
+  const weightIn = weightValue(weight, x.dtype)
+  const shape = [...x.shape.slice(0, -1), outer]
+  const output = newValue(input.device, options.outputDtype ?? x.dtype, shape)
+  const preactivation = activates && recorded ? newValue(input.device, x.dtype, shape) : null
+  const kind = activates ? epilogue.biasActivation : biasValue !== null ? epilogue.bias : epilogue.none
+  try {
+    run(
+      'gemm',
+      [
+        input.handle,
+        weightIn.handle,
+        biasValue?.handle ?? null,
+        preactivation?.handle ?? null,
+        null,
+        output.handle,
+      ],
+      [rows, outer, inner, 0, 1, 1, 0, kind, activation, 1, 0, 0, 0],
+    )
+  } catch (error) {
+    for (const value of [output, weightIn, preactivation]) if (value !== null) releaseValue(value)
+    throw error
+  }
+  if (!recorded) {
+    releaseValue(weightIn)
+    return wrap(output)
+  }
+  const call: LinearCall = { x: input, weight: weightIn, preactivation, activation, rows, inner, outer }
+  const saved = preactivation === null ? [retain(input), weightIn] : [retain(input), weightIn, preactivation]
+  const node = new TapeNode('linear', output, inputs, saved, (self, gradient) =>
+    linearBackward(self, gradient, call),
+  )
+  node.acceptsAnyFloat = true
+  if (preactivation !== null) node.fusion = { preactivation, activation }
+  return wrap(output, node)
+}
+
+function linearBackward(node: TapeNode, gradient: Value, call: LinearCall): void {
+  let sums = toDType(gradient, call.x.dtype)
+  const { preactivation } = call
+  const fused = node.preactivationGradient
+  if (preactivation !== null && !fused) {
+    const before = newValue(sums.device, sums.dtype, sums.shape)
+    run('activation_backward', [preactivation.handle, sums.handle, before.handle], [call.activation])
+    releaseValue(sums)
+    sums = before
+  }
+  if (node.needs(2) && !fused) addBiasGradient(node, sums, call)
+  if (node.needs(1)) {
+    const buffer = node.open(1, call.weight)
+    run(
+      'gemm',
+      [sums.handle, call.x.handle, null, null, null, buffer.handle],
+      [call.outer, call.inner, call.rows, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0],
+    )
+    node.close(1, buffer)
+  }
+  if (node.needs(0)) giveInputGradient(node, sums, call)
+  releaseValue(sums)
+}
+
+function addBiasGradient(node: TapeNode, sums: Value, call: LinearCall): void {
+  const rows = sums.shape.length === 2 ? retain(sums) : viewValue(sums, [call.rows, call.outer])
+  const buffer = node.openShape(2, sums.device, [call.outer])
+  run('bias_gradient', [rows.handle, buffer.handle])
+  node.close(2, buffer)
+  releaseValue(rows)
+}
+
+/** sums weight, added to what the input's gradient is already, or through the activation of the layer before. */
+function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void {
+  const attributes = [call.rows, call.inner, call.outer, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
+  const pending = node.pending(0)
+  if (pending !== null) {
+    attributes[6] = 1
+    run('gemm', [sums.handle, call.weight.handle, null, null, null, pending.handle], attributes)
+    return
+  }
+  const output = newValue(call.x.device, call.x.dtype, call.x.shape)
+  const producer = node.fusible(0)
+  if (producer?.fusion == null || producer.fusion.preactivation.dtype !== sums.dtype) {
+    produce(output, 'gemm', [sums.handle, call.weight.handle, null, null, null, output.handle], attributes)
+  } else {
+    const { preactivation, activation } = producer.fusion
+    attributes[7] = epilogue.activationGradient
+    attributes[8] = activation
+    const bias = producer.needs(2) ? producer.openShape(2, output.device, [call.inner]) : null
+    produce(
+      output,
+      'gemm',
+      [sums.handle, call.weight.handle, null, preactivation.handle, bias?.handle ?? null, output.handle],
+      attributes,
+    )
+    if (bias !== null) producer.close(2, bias)
+    producer.preactivationGradient = true
+  }
+  node.give(0, output)
+}
+
+/** One batched product: items of a [m, k], b [k, n], c [m, n]; stride 0 shares an item. */
+function products(
+  a: Value,
+  b: Value,
+  c: Value,
+  sizes: { m: number; n: number; k: number; batch: number },
+  options: { transposeA?: boolean; transposeB?: boolean; sharedA?: boolean; sharedB?: boolean },
+): Value {
+  const { m, n, k, batch } = sizes
+  const strideA = options.sharedA ? 0 : m * k
+  const strideB = options.sharedB ? 0 : k * n
+  const transposes = [options.transposeA ? 1 : 0, options.transposeB ? 1 : 0]
+  return produce(
+    c,
+    'gemm',
+    [a.handle, b.handle, null, null, null, c.handle],
+    [m, n, k, ...transposes, 1, 0, 0, 0, batch, strideA, strideB, m * n],
+  )
+}
+
+/**
+ * NumPy's matmul: products of the last two axes, the axes before broadcast. A 1-D operand is a row on the left and a column on
+ * the right, and its axis is absent from the result.
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkFloat('matmul', 'a', a)
+  checkSameDType('matmul', a, b)
+  const first = tensorValue(a)
+  const second = tensorValue(b)
+  if (first.shape.length === 0 || second.shape.length === 0) {
+    throw new VoltaicError('ERR_SHAPE', 'matmul: an operand is a scalar; use mul')
+  }
+  const shapeA = first.shape.length === 1 ? [1, first.size] : first.shape
+  const shapeB = second.shape.length === 1 ? [second.size, 1] : second.shape
+  const [m, k] = shapeA.slice(-2) as [number, number]
+  const [rowsB, n] = shapeB.slice(-2) as [number, number]
+  if (k !== rowsB) {
+    throw new VoltaicError(
+      'ERR_SHAPE',
+      `matmul: shapes ${shapeText(first.shape)} and ${shapeText(second.shape)} do not fit: ${k} columns against ` +
+        `${rowsB} rows`,
+    )
+  }
+  const batchA = shapeA.slice(0, -2)
+  const batchB = shapeB.slice(0, -2)
+  const batch = broadcastShapes('matmul', batchA, batchB)
+  const items = sizeOf(batch)
+  const left = batchOperand(first, batchA, batch, [m, k])
+  const right = batchOperand(second, batchB, batch, [k, n])
+  const sizes = { m, n, k, batch: items }
+  const shape = [...batch]
+  if (first.shape.length > 1) shape.push(m)
+  if (second.shape.length > 1) shape.push(n)
+  const output = newValue(first.device, first.dtype, shape)
+  products(left.value, right.value, output, sizes, { sharedA: left.shared, sharedB: right.shared })
+  const inputs = [tensorNode(a), tensorNode(b)]
+  if (inputs[0] === null && inputs[1] === null) {
+    releaseValue(left.value)
+    releaseValue(right.value)
+    return wrap(output)
+  }
+  const node = new TapeNode('matmul', output, inputs, [left.value, right.value], (self, gradient) => {
+    if (self.needs(0)) {
+      const c = newValue(gradient.device, gradient.dtype, [...batch, m, k])
+      products(
+        gradient,
+        right.value,
+        c,
+        { m, n: k, k: n, batch: items },
+        { transposeB: true, sharedB: right.shared },
+      )
+      self.give(0, consumeView(sumTo(c, shapeA), first.shape))
+    }
+    if (self.needs(1) && right.shared && !left.shared) {
+      // All items of a share b: their rows are one tall matrix.
+      const c = newValue(gradient.device, gradient.dtype, [k, n])
+      products(left.value, gradient, c, { m: k, n, k: items * m, batch: 1 }, { transposeA: true })
+      self.give(1, consumeView(c, second.shape))
+    } else if (self.needs(1)) {
+      const c = newValue(gradient.device, gradient.dtype, [...batch, k, n])
+      products(
+        left.value,
+        gradient,
+        c,
+        { m: k, n, k: m, batch: items },
+        { transposeA: true, sharedA: left.shared },
+      )
+      self.give(1, consumeView(sumTo(c, shapeB), second.shape))
+    }
+  })
+  return wrap(output, node)
+}
+
+/** A matmul operand with a reference of its own: one item shared by the whole batch, or as many items as the batch has. */
+function batchOperand(
+  value: Value,
+  own: Shape,
+  batch: Shape,
+  matrix: readonly [number, number],
+): { readonly value: Value; readonly shared: boolean } {
+  if (sameShape(own, batch)) return { value: retain(value), shared: false }
+  if (sizeOf(own) === 1) return { value: retain(value), shared: true }
+  return { value: broadcastValue(value, [...batch, ...matrix]), shared: false }
+}
