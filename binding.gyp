@@ -15,7 +15,8 @@
       "target_name": "voltaic_cpu_portable",
       "type": "static_library",
       "sources": ["<@(voltaic_cpu)"],
-      "defines": ["VOLTAIC_ISA=portable"]
+      "defines": ["VOLTAIC_ISA=portable"],
+      "cflags_cc": ["<@(voltaic_cpu_flags)"]
     },
     {
       "target_name": "voltaic",
@@ -46,7 +47,7 @@
         "type": "static_library",
         "sources": ["<@(voltaic_cpu)"],
         "defines": ["VOLTAIC_ISA=avx2"],
-        "cflags_cc": ["<@(voltaic_avx2_flags)"],
+        "cflags_cc": ["<@(voltaic_cpu_flags)", "<@(voltaic_avx2_flags)"],
         "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx2_flags)"] }
       },
       {
@@ -54,7 +55,7 @@
         "type": "static_library",
         "sources": ["<@(voltaic_cpu)"],
         "defines": ["VOLTAIC_ISA=avx512"],
-        "cflags_cc": ["<@(voltaic_avx512_flags)"],
+        "cflags_cc": ["<@(voltaic_cpu_flags)", "<@(voltaic_avx512_flags)"],
         "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx512_flags)"] }
       },
       {
@@ -62,7 +63,7 @@
         "type": "static_library",
         "sources": ["<@(voltaic_cpu_amx)"],
         "defines": ["VOLTAIC_ISA=amx"],
-        "cflags_cc": ["<@(voltaic_avx512_flags)", "<@(voltaic_amx_flags)"],
+        "cflags_cc": ["<@(voltaic_cpu_flags)", "<@(voltaic_avx512_flags)", "<@(voltaic_amx_flags)"],
         "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx512_flags)", "<@(voltaic_amx_flags)"] }
       }
     ]

@@ -89,7 +89,11 @@
       "test/native/simd_math_test.cpp",
       "test/native/kernel_table_test.cpp",
       "test/native/parallel_test.cpp",
-      "test/native/engine_test.cpp"
+      "test/native/engine_test.cpp",
+      "test/native/simd_philox_test.cpp"
+    ],
+    "voltaic_cpu_flags": [
+      "-fno-exceptions"
     ]
   }
 }

@@ -1,0 +1,242 @@
+/**
+ * What every model has in common: its configuration, device and precision; loading from model folders and saving to them; and the
+ * rule when a forward pass is put on the tape.
+ */
+import { defineElectraConfig, type ElectraConfig } from '../formats/electra-config.js'
+import { readModelFolder, writeModelFolder } from '../formats/model-folder.js'
+import type { TensorToWrite } from '../formats/safetensors.js'
+import { matchTensors, requireMatchingShapes } from '../formats/tensor-names.js'
+import { Module } from '../nn/index.js'
+import { type Device, type DeviceName, deviceInfo, resolveDevice, VoltaicError } from '../runtime/index.js'
+import { noGrad } from '../tensor/index.js'
+import { defaultDraw } from '../tensor/random.js'
+import { type DeviceBatch, releaseIndices } from './batch.js'
+import type { ActivationDtype } from './embeddings.js'
+import { FirstValues, type Initialization, initializeByName } from './initialization.js'
+import { ModelRandomness } from './randomness.js'
+
+/** 'auto' is bf16 where the device multiplies it faster than fp32. */
+export type Precision = 'fp32' | 'bf16' | 'auto'
+
+export interface BuildContext {
+  readonly randomness: ModelRandomness
+  readonly initializers: FirstValues
+}
+
+export interface ModelOptions {
+  /** Default 'cpu'. */
+  readonly device?: DeviceName | Device | undefined
+  /** Of activations and products; weights, logits and losses are float32 always. Default 'fp32'. */
+  readonly precision?: Precision | undefined
+  /** How first values are drawn. Default 'original'. */
+  readonly initialization?: Initialization | undefined
+  /** First values and dropout follow from it. Default: the generator that `setSeed` starts, and 0 for dropout. */
+  readonly seed?: number | bigint | undefined
+  /** What parts of a model share with the whole, which then decides about their first values. */
+  readonly context?: BuildContext | undefined
+}
+
+export interface FromPretrainedOptions extends ModelOptions {
+  /** Default 'auto'. */
+  readonly device?: DeviceName | Device | undefined
+  /** Overrides of the folder's configuration, such as `{ numLabels: 3 }` or `{ id2label, label2id, problemType }` for a new head. */
+  readonly config?: Partial<ElectraConfig> | undefined
+}
+
+/** How a model folder's weights met the model. */
+export interface LoadReport {
+  /** Tensors that the folder lacks: a head with first values, still to be trained. */
+  readonly missing: readonly string[]
+  /** Tensors of the folder that the model has no place for. */
+  readonly unexpected: readonly string[]
+}
+
+/** A class of models, as `fromPretrained` builds it. */
+export interface ModelClass<M> {
+  new (config: ElectraConfig, options?: ModelOptions): M
+}
+
+/** @throws ERR_ARGUMENT for an unknown name */
+export function resolvePrecision(precision: Precision, device: Device): 'fp32' | 'bf16' {
+  if (precision === 'auto') return deviceInfo(device).bfloat16IsFast ? 'bf16' : 'fp32'
+  if (precision === 'fp32' || precision === 'bf16') return precision
+  throw new VoltaicError(
+    'ERR_ARGUMENT',
+    `precision is ${JSON.stringify(precision)}; expected 'fp32', 'bf16' or 'auto'`,
+  )
+}
+
+const bodyName = /^(electra\.)?(embeddings|embeddings_project|encoder)\./
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 6).join(', ')
+  return names.length > 6 ? `${shown} and ${names.length - 6} more` : shown
+}
+
+function overridden(config: ElectraConfig, changes: Partial<ElectraConfig> | undefined): ElectraConfig {
+  if (changes === undefined) return config
+  const { id2label, label2id, numLabels, ...rest } = config
+  const labels =
+    changes.numLabels === undefined && changes.id2label === undefined && changes.label2id === undefined
+      ? { id2label, label2id }
+      : {}
+  const kept = changes.numLabels === undefined && changes.id2label === undefined ? { numLabels } : {}
+  return defineElectraConfig({ ...rest, ...labels, ...kept, ...changes })
+}
+
+export abstract class ElectraPreTrainedModel extends Module {
+  readonly config: ElectraConfig
+  readonly device: Device
+  readonly precision: 'fp32' | 'bf16'
+  /** Dropout's state and numbering. */
+  readonly randomness: ModelRandomness
+  readonly #initializers: FirstValues
+  #report: LoadReport = { missing: [], unexpected: [] }
+
+  /** The class name that files carry. */
+  abstract readonly architecture: string
+
+  protected constructor(config: ElectraConfig, options: ModelOptions) {
+    super()
+    const { device } = options
+    this.config = config
+    this.device = typeof device === 'object' ? device : resolveDevice(device ?? 'cpu')
+    this.precision = resolvePrecision(options.precision ?? 'fp32', this.device)
+    const { context, seed } = options
+    this.randomness = context?.randomness ?? new ModelRandomness(this.device, seed ?? 0)
+    this.#initializers =
+      context?.initializers ?? new FirstValues(config, options.initialization, seed !== undefined)
+  }
+
+  /** What loading found missing and unexpected; both empty for a model that was not loaded. */
+  get loadReport(): LoadReport {
+    return this.#report
+  }
+
+  get activationDtype(): ActivationDtype {
+    return this.precision === 'bf16' ? 'bfloat16' : 'float32'
+  }
+
+  /** What a constructor builds the parts with. */
+  protected building(): BuildContext & { readonly device: Device; readonly part: ModelOptions } {
+    const { device, randomness, precision } = this
+    const context = { randomness, initializers: this.#initializers }
+    return { device, ...context, part: { device, precision, context } }
+  }
+
+  /** Ends a constructor: draws the first values from the seed, when one was given. */
+  protected seeded({ context, seed }: ModelOptions): void {
+    if (context === undefined && seed !== undefined) this.#initialize(seed)
+  }
+
+  /** Draws first values: from a seed, by name; without one from the generator that `setSeed` starts. */
+  #initialize(seed: number | bigint | undefined, only?: readonly string[]): void {
+    this.#initializers.deferred = false
+    if (seed !== undefined) {
+      initializeByName(this, { seed, prefix: `${this.architecture}/`, only })
+      return
+    }
+    for (const { name, parameter } of this.entries()) {
+      if (only?.includes(name) === false) continue
+      const draw = defaultDraw(this.device)
+      parameter.initializer(parameter, draw)
+      draw.state.dispose()
+    }
+  }
+
+  /**
+   * Runs a forward pass. It is recorded for backward in training mode, and in evaluation mode when there is a loss to call backward on;
+   * else nothing is kept. The batch's indices are freed afterwards, unless the batch came from the caller (as `input`).
+   */
+  protected pass<T>(batch: DeviceBatch, input: unknown, hasLoss: boolean, body: () => T): T {
+    if (this.training) this.randomness.advance()
+    try {
+      return this.training || hasLoss ? body() : noGrad(body)
+    } finally {
+      releaseIndices(batch, input)
+    }
+  }
+
+  /**
+   * Loads a model folder (config.json and model.safetensors); the model is in evaluation mode. Tensors of a head that the folder
+   * lacks get first values, tensors without a place are left alone; a process warning and `loadReport` name both.
+   * @throws ERR_IO, ERR_CONFIG; ERR_FORMAT when the weights are damaged or do not fit the configuration
+   */
+  static async fromPretrained<M extends ElectraPreTrainedModel>(
+    this: ModelClass<M>,
+    folder: string,
+    options: FromPretrainedOptions = {},
+  ): Promise<M> {
+    const { config: changes, initialization, precision, seed } = options
+    using source = readModelFolder(folder)
+    const config = overridden(source.config, changes)
+    const device =
+      typeof options.device === 'object' ? options.device : resolveDevice(options.device ?? 'auto')
+    const context = {
+      randomness: new ModelRandomness(device, seed ?? 0),
+      initializers: new FirstValues(config, initialization, true),
+    }
+    const model = new this(config, { device, precision, context })
+    try {
+      const parameters = new Map(model.namedParameters())
+      const shapes = new Map([...parameters].map(([name, parameter]) => [name, parameter.shape]))
+      const match = matchTensors(shapes, source.tensors)
+      requireMatchingShapes(match, folder)
+      const body = match.missing.filter((name) => bodyName.test(name))
+      if (body.length > 0) {
+        throw new VoltaicError(
+          'ERR_FORMAT',
+          `${folder}: the weights lack ${list(body)}, which the configuration asks for; ` +
+            'use the config.json that was saved with these weights',
+        )
+      }
+      for (const [name, sourceName] of match.matched) {
+        parameters.get(name)?.assign(source.tensors.float32(sourceName))
+      }
+      if (match.missing.length > 0) model.#initialize(seed, match.missing)
+      model.#report = { missing: match.missing, unexpected: match.unexpected }
+      model.#warn(folder)
+    } catch (error) {
+      model.dispose()
+      throw error
+    }
+    return model.eval()
+  }
+
+  #warn(folder: string): void {
+    const { missing, unexpected } = this.#report
+    if (missing.length === 0 && unexpected.length === 0) return
+    const parts: string[] = []
+    if (missing.length > 0) parts.push(`not in the file, so not trained yet: ${list(missing)}`)
+    if (unexpected.length > 0) parts.push(`in the file, but not in the model: ${list(unexpected)}`)
+    process.emitWarning(`${folder} as ${this.architecture}: ${parts.join('; ')}`, {
+      type: 'VoltaicWarning',
+      code: 'VOLTAIC_WEIGHTS',
+    })
+  }
+
+  /** The weights under their names in files, read when their turn comes. */
+  tensorsToWrite(): TensorToWrite[] {
+    return [...this.namedParameters()].map(([name, parameter]) => ({
+      name,
+      dtype: 'F32',
+      shape: parameter.shape,
+      data: () => parameter.data(),
+    }))
+  }
+
+  /**
+   * Writes config.json and model.safetensors as Hugging Face's libraries read them, and `files` (such as the tokenizer's) beside them.
+   * @throws ERR_IO when writing fails; what was in the folder stays whole
+   */
+  async savePretrained(
+    folder: string,
+    options: { readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined } = {},
+  ): Promise<void> {
+    await writeModelFolder(folder, {
+      config: { ...this.config, architectures: [this.architecture] },
+      tensors: this.tensorsToWrite(),
+      files: options.files ?? {},
+    })
+  }
+}
