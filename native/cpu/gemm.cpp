@@ -1,0 +1,271 @@
+// gemm: c = alpha * op(a) op(b) + beta * c for each item of a batch, with the epilogues of the
+// kernel table, and the column sums of a matrix (bias_gradient).
+//
+// op(a) is m x k, op(b) k x n, c m x n, row-major, fp32 or bf16 (a and b alike; c has a type of its
+// own). 2 m n k FLOPs; at least (m k + k n + 2 m n) elements move. Sums are fp32; alpha, beta, bias
+// and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
+//
+//   gemm_pack.h      panels for the fp32 microkernel
+//   gemm_micro.h     the fp32 microkernel (bf16 without AMX too)
+//   gemm_amx.h       the bf16 kernel on AMX tiles
+//   gemm_epilogue.h  sums to c
+//   gemm_blocks.h    loops, tasks, packing
+//
+// Same bits for any number of threads: tasks are blocks of c, cut from the shape alone; in fp32 an
+// element's sum is a chain over k that no other size enters (gemm_micro.h). bias_gradient adds each
+// block of rows apart and the blocks in order.
+#include "gemm_amx.h"
+#include "gemm_blocks.h"
+#include "gemm_micro.h"
+
+namespace voltaic {
+namespace {
+
+struct Batch {
+  int64_t items, stride_a, stride_b, stride_c;
+};
+
+// Items smaller than this run whole, several at once; larger ones one after the other, each on all
+// threads.
+constexpr double kSmallItemFlops = 4e6;
+constexpr int64_t kManyItems = 16;
+constexpr double kManyItemFlops = 64e6;
+
+void add_partials(float* bias_gradient, const float* partials, int64_t count, int64_t stride,
+                  int64_t n) {
+  for (int64_t block = 0; block < count; block++)
+    for (int64_t j = 0; j < n; j += kWidth) {
+      const int64_t held = smaller(kWidth, n - j);
+      store_partial(bias_gradient + j,
+                    load_partial(bias_gradient + j, held) + load(partials + block * stride + j),
+                    held);
+    }
+}
+
+template <class Kernel, class F, class G>
+voltaic_status multiply_batch(const voltaic_call* call, const Product<F, G>& first,
+                              const Batch& batch, float* bias_gradient) {
+  const Cut cut = cut_product<Kernel>(first.m, first.n, first.k, first.transpose_a);
+  const double flops = 2.0 * first.m * first.n * larger(first.k, 1);
+  const bool items_in_tasks =
+      batch.items > 1 &&
+      (flops <= kSmallItemFlops || (batch.items >= kManyItems && flops <= kManyItemFlops));
+
+  // Column sums of each block of rows; those of a whole batch when its items run side by side.
+  const int64_t row_blocks = divide_up(first.m, cut.rows),
+                padded_columns = round_up(first.n, cut.columns);
+  const int64_t partials = bias_gradient == nullptr ? 0 : row_blocks * padded_columns;
+  float* sums = nullptr;
+  if (partials > 0) {
+    const size_t bytes = partials * (items_in_tasks ? batch.items : 1) * sizeof(float);
+    sums = (float*)thread_scratch(3, bytes);
+    if (sums == nullptr)
+      return fail(call, VOLTAIC_ERROR_OUT_OF_MEMORY, "gemm: no memory for column sums");
+    memset(sums, 0, bytes);
+  }
+  const auto item = [&](int64_t i) {
+    Product<F, G> p = first;
+    p.a += i * batch.stride_a;
+    p.b += i * batch.stride_b;
+    p.out.c += i * batch.stride_c;
+    if (p.out.saved != nullptr) p.out.saved += i * batch.stride_c;
+    return p;
+  };
+
+  bool out_of_memory = false;
+  if (items_in_tasks) {
+    parallel_ranges(batch.items, (int64_t)(1e6 / flops), [&](int64_t begin, int64_t end) {
+      Kernel kernel;
+      for (int64_t i = begin; i < end; i++)
+        if (!multiply_alone(kernel, item(i), cut, sums == nullptr ? nullptr : sums + i * partials,
+                            padded_columns))
+          __atomic_store_n(&out_of_memory, true, __ATOMIC_RELAXED);
+    });
+    if (sums != nullptr)
+      add_partials(bias_gradient, sums, batch.items * row_blocks, padded_columns, first.n);
+  } else {
+    for (int64_t i = 0; i < batch.items && !out_of_memory; i++) {
+      if (sums != nullptr && i > 0) memset(sums, 0, partials * sizeof(float));
+      out_of_memory = !multiply_in_tasks<Kernel>(item(i), cut, sums, padded_columns);
+      if (sums != nullptr) add_partials(bias_gradient, sums, row_blocks, padded_columns, first.n);
+    }
+  }
+  if (out_of_memory)
+    return fail(call, VOLTAIC_ERROR_OUT_OF_MEMORY, "gemm: no memory to pack panels");
+  return VOLTAIC_OK;
+}
+
+template <class F>
+struct KernelOf {
+  using type = FloatKernel;
+};
+#ifdef VOLTAIC_TILES
+template <>
+struct KernelOf<bfloat16> {
+  using type = TileKernel;
+};
+#endif
+
+// ---- the op
+
+enum GemmTensor { kA, kB, kBiasTensor, kSaved, kBiasGradient, kC };
+enum GemmAttribute {
+  kM,
+  kN,
+  kK,
+  kTransposeA,
+  kTransposeB,
+  kAlpha,
+  kBeta,
+  kEpilogue,
+  kActivation,
+  kBatch,
+  kStrideA,
+  kStrideB,
+  kStrideC
+};
+
+bool is_size(double x) { return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x; }
+
+// Whether items of rows x columns, stride apart, lie within elements; free of overflow.
+bool fits(int64_t items, int64_t rows, int64_t columns, int64_t stride, int64_t elements) {
+  if (items == 0 || rows == 0 || columns == 0) return true;
+  const double last = (double)(items - 1) * (double)stride + (double)rows * (double)columns;
+  return last <= (double)elements;
+}
+
+voltaic_status check(const voltaic_call* call) {
+  static const char* const names[] = {"m",        "n",        "k",        "",           "",
+                                      "",         "",         "epilogue", "activation", "batch",
+                                      "stride_a", "stride_b", "stride_c"};
+  const int whole_numbers[] = {kM,     kN,       kK,       kEpilogue, kActivation,
+                               kBatch, kStrideA, kStrideB, kStrideC};
+  for (int i : whole_numbers)
+    if (!is_size(attribute(call, i)))
+      return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: %s is %g, expected a whole number from 0",
+                  names[i], attribute(call, i));
+  const int64_t m = whole(call, kM), n = whole(call, kN), k = whole(call, kK),
+                items = whole(call, kBatch);
+  const int64_t epilogue = whole(call, kEpilogue), stride_c = whole(call, kStrideC);
+  if (epilogue > kActivationGradient)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue is %lld, expected 0 to 3",
+                (long long)epilogue);
+  if (whole(call, kActivation) >= kActivationKinds)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: activation is %lld, expected 0 to %d",
+                (long long)whole(call, kActivation), kActivationKinds - 1);
+  if (epilogue == kBias && !present(call, kBiasTensor))
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue 1 adds a bias, but none was given");
+  if (epilogue == kActivationGradient && !present(call, kSaved))
+    return fail(
+        call, VOLTAIC_ERROR_ARGUMENT,
+        "gemm: epilogue 3 needs saved, the values before the activation, but it was left out");
+  if (!fits(items, m, k, whole(call, kStrideA), tensor(call, kA).elements))
+    return fail(call, VOLTAIC_ERROR_SHAPE,
+                "gemm: a holds %lld elements, fewer than %lld times %lld x %lld",
+                (long long)tensor(call, kA).elements, (long long)items, (long long)m, (long long)k);
+  if (!fits(items, k, n, whole(call, kStrideB), tensor(call, kB).elements))
+    return fail(call, VOLTAIC_ERROR_SHAPE,
+                "gemm: b holds %lld elements, fewer than %lld times %lld x %lld",
+                (long long)tensor(call, kB).elements, (long long)items, (long long)k, (long long)n);
+  const int results[] = {kC, kSaved}, rows_of_n[] = {kBiasTensor, kBiasGradient};
+  for (int i : results)
+    if (present(call, i) && !fits(items, m, n, stride_c, tensor(call, i).elements))
+      return fail(call, VOLTAIC_ERROR_SHAPE,
+                  "gemm: %s holds %lld elements, fewer than %lld times %lld x %lld",
+                  i == kC ? "c" : "saved", (long long)tensor(call, i).elements, (long long)items,
+                  (long long)m, (long long)n);
+  if (items > 1 && (double)stride_c < (double)m * (double)n)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT,
+                "gemm: stride_c is %lld, so items of %lld x %lld would overlap in c",
+                (long long)stride_c, (long long)m, (long long)n);
+  for (int i : rows_of_n)
+    if (present(call, i) && tensor(call, i).elements != n)
+      return fail(call, VOLTAIC_ERROR_SHAPE, "gemm: %s has %lld elements, expected n = %lld",
+                  i == kBiasTensor ? "bias" : "bias_gradient", (long long)tensor(call, i).elements,
+                  (long long)n);
+  return VOLTAIC_OK;
+}
+
+template <class F, class G>
+voltaic_status gemm_typed(const voltaic_call* call, F*, G*) {
+  const int64_t epilogue = whole(call, kEpilogue);
+  Product<F, G> p;
+  p.m = whole(call, kM);
+  p.n = whole(call, kN);
+  p.k = whole(call, kK);
+  p.transpose_a = attribute(call, kTransposeA) != 0;
+  p.transpose_b = attribute(call, kTransposeB) != 0;
+  p.a = data<F>(call, kA);
+  p.b = data<F>(call, kB);
+  p.out.kind = epilogue;
+  p.out.activation = whole(call, kActivation);
+  p.out.n = p.n;
+  p.out.alpha = (float)attribute(call, kAlpha);
+  p.out.beta = (float)attribute(call, kBeta);
+  const bool adds_bias = epilogue == kBias || epilogue == kBiasActivation;
+  p.out.bias = adds_bias && present(call, kBiasTensor) ? data<float>(call, kBiasTensor) : nullptr;
+  p.out.saved =
+      epilogue >= kBiasActivation && present(call, kSaved) ? data<F>(call, kSaved) : nullptr;
+  p.out.c = data<G>(call, kC);
+  float* bias_gradient = epilogue == kActivationGradient && present(call, kBiasGradient)
+                             ? data<float>(call, kBiasGradient)
+                             : nullptr;
+
+  Batch batch{whole(call, kBatch), whole(call, kStrideA), whole(call, kStrideB),
+              whole(call, kStrideC)};
+  if (batch.items == 0 || p.m == 0 || p.n == 0) return VOLTAIC_OK;
+  // Rows against one shared b are one tall product.
+  if (batch.items > 1 && !p.transpose_a && batch.stride_b == 0 && batch.stride_a == p.m * p.k &&
+      batch.stride_c == p.m * p.n) {
+    p.m *= batch.items;
+    batch.items = 1;
+  }
+  return multiply_batch<typename KernelOf<F>::type>(call, p, batch, bias_gradient);
+}
+
+voltaic_status gemm(const voltaic_call* call) {
+  const voltaic_status checked = check(call);
+  if (checked != VOLTAIC_OK) return checked;
+  return with_float(tensor(call, kA).dtype, [&](auto* f) {
+    return with_float(tensor(call, kC).dtype, [&](auto* g) { return gemm_typed(call, f, g); });
+  });
+}
+
+// ---- bias_gradient[j] += sum over rows of gradient[., j]: one read of the gradient, rows in
+// blocks of kSumRows.
+
+constexpr int64_t kSumRows = 128, kSumColumns = 512;
+
+template <class F>
+voltaic_status bias_gradient_typed(const voltaic_call* call, F*) {
+  const int64_t rows = tensor(call, 0).shape[0], width = tensor(call, 0).shape[1];
+  const F* gradient = data<F>(call, 0);
+  if (rows == 0 || width == 0) return VOLTAIC_OK;
+  const int64_t row_blocks = divide_up(rows, kSumRows),
+                column_blocks = divide_up(width, kSumColumns);
+  const int64_t padded = round_up(width, kWidth);
+  float* partials = (float*)thread_scratch(0, row_blocks * padded * sizeof(float));
+  if (partials == nullptr)
+    return fail(call, VOLTAIC_ERROR_OUT_OF_MEMORY, "bias_gradient: no memory for partial sums");
+  parallel_for(row_blocks * column_blocks, [&](int64_t task) {
+    const int64_t block = task / column_blocks, column = task % column_blocks * kSumColumns;
+    const int64_t end_row = smaller(rows, (block + 1) * kSumRows),
+                  end_column = smaller(width, column + kSumColumns);
+    float* sums = partials + block * padded;
+    for (int64_t j = column; j < end_column; j += kWidth) store(sums + j, vfloat{});
+    for (int64_t row = block * kSumRows; row < end_row; row++)
+      for (int64_t j = column; j < end_column; j += kWidth)
+        store(sums + j, load(sums + j) + load_partial(gradient + row * width + j, end_column - j));
+  });
+  add_partials(data<float>(call, 1), partials, row_blocks, padded, width);
+  return VOLTAIC_OK;
+}
+
+voltaic_status bias_gradient(const voltaic_call* call) {
+  return with_float(tensor(call, 0).dtype, [&](auto* f) { return bias_gradient_typed(call, f); });
+}
+
+}  // namespace
+}  // namespace voltaic
+
+VOLTAIC_KERNELS(gemm, {"gemm", voltaic::gemm}, {"bias_gradient", voltaic::bias_gradient})

@@ -1,0 +1,76 @@
+// What happens to a tile of finished sums on its way into c, while it is in L1:
+// alpha, beta * c, bias, activation or its derivative, column sums, rounding to c's type.
+#pragma once
+#include "activation_functions.h"
+#include "kernel.h"
+
+namespace voltaic {
+namespace {
+
+enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
+
+// Rows of c, and of saved where it is given, are n elements long.
+template <class F, class G>
+struct Epilogue {
+  int64_t kind, activation, n;
+  float alpha, beta;
+  const float* bias;
+  F* saved;
+  G* c;
+
+  // Asks for the lines of c that finish will write, so that they arrive while the sums are
+  // computed.
+  VOLTAIC_INLINE void prefetch(int64_t row, int64_t column, int rows) const {
+    for (int i = 0; i < rows; i++) __builtin_prefetch(c + (row + i) * n + column, 1);
+  }
+
+  // tile[i][j], rows of tile_columns, belongs at c[row + i][column + j]. column_sums[j], when asked
+  // for, collects what kActivationGradient stores, in fp32, rows ascending. The tile is
+  // overwritten.
+  template <int tile_columns>
+  void finish(float* tile, int64_t row, int64_t column, int rows, int columns,
+              float* column_sums) const {
+    const int64_t origin = row * n + column;
+    each_vector<tile_columns>(
+        rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
+          const int64_t at = origin + i * n + j;
+          vfloat x = load(tile + i * tile_columns + j) * splat(alpha);
+          if (beta != 0) x = fma(splat(beta), load_partial(c + at, held), x);
+          if (bias != nullptr) x += load_partial(bias + column + j, held);
+          if (kind <= kBias) return store_partial(c + at, x, held);
+          store(tile + i * tile_columns + j, x);
+          if (kind == kBiasActivation && saved != nullptr) store_partial(saved + at, x, held);
+        });
+    if (kind <= kBias) return;
+    with_activation(activation, [&](auto chosen) {
+      constexpr int function = decltype(chosen)::value;
+      each_vector<tile_columns>(
+          rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
+            const int64_t at = origin + i * n + j;
+            const vfloat x = load(tile + i * tile_columns + j);
+            if (kind == kBiasActivation) return store_partial(c + at, activate<function>(x), held);
+            const vfloat y = x * activate_gradient<function>(load_partial(saved + at, held));
+            store_partial(c + at, y, held);
+            if (column_sums != nullptr) store(column_sums + j, load(column_sums + j) + y);
+          });
+    });
+  }
+
+ private:
+  // Whole tiles, nearly all, run without the checks that loads and stores of parts of a vector
+  // make.
+  template <int tile_columns, class Body>
+  static VOLTAIC_INLINE void each_vector(int rows, int columns, Body&& body) {
+    if (columns == tile_columns) {
+      for (int64_t i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < tile_columns; j += kWidth) body(i, j, int64_t{kWidth});
+    } else {
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += kWidth) body(i, j, smaller(kWidth, columns - j));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace voltaic

@@ -1,0 +1,103 @@
+// Packing for the fp32 microkernel: panels of a few rows of op(a), or columns of op(b), laid out so
+// that the microkernel reads them front to back: panel[k][i] for i < height, in fp32, anything
+// beyond the matrix.
+//
+// A panel's elements stand in memory either adjacent for one k (op(a) of a transposed a, plain b)
+// and are copied, or adjacent along k (plain a, transposed b) and are transposed in registers, a
+// square of kWidth at a time. bf16 becomes fp32 on the way.
+#pragma once
+#include "kernel.h"
+
+namespace voltaic {
+namespace {
+
+// Depth packed in one go where rows of the matrix, far apart, hold elements of many panels.
+constexpr int64_t kPackingSteps = 32;
+
+template <int... lanes>
+struct Lanes {};
+#if VOLTAIC_WIDTH == 16
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>;
+#elif VOLTAIC_WIDTH == 8
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7>;
+#else
+using AllLanes = Lanes<0, 1, 2, 3>;
+#endif
+
+template <int... lanes>
+VOLTAIC_INLINE vfloat shuffle(vfloat a, vfloat b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, lanes...);
+#else
+  return __builtin_shuffle(a, b, (vint){lanes...});
+#endif
+}
+
+// Exchanges the off-diagonal blocks of size half between rows i and i + half; all sizes in turn
+// transpose the square.
+template <int half, int... j>
+VOLTAIC_INLINE void exchange_blocks(vfloat* rows, Lanes<j...> lanes) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; i++) {
+    if (i & half) continue;
+    const vfloat upper = rows[i], lower = rows[i + half];
+    rows[i] = shuffle<(j & half ? kWidth + j - half : j)...>(upper, lower);
+    rows[i + half] = shuffle<(j & half ? kWidth + j : j + half)...>(upper, lower);
+  }
+  if constexpr (half > 1) exchange_blocks<half / 2>(rows, lanes);
+}
+VOLTAIC_INLINE void transpose_square(vfloat* rows) {
+  exchange_blocks<kWidth / 2>(rows, AllLanes{});
+}
+
+// panel[k][i] = from[k * stride + i], i < count. Where the height is no multiple of a vector, each
+// k's store runs over into the next k's place, which is stored after it. Loads take whole vectors
+// as long as these end inside of the matrix: what they bring beyond count stays in rows or columns
+// of a tile that nobody stores.
+// The prefetch is for the next call, kPackingSteps rows on: rows far apart in memory have no
+// prefetcher of their own.
+template <int height, class F>
+inline void pack_copied(float* panel, const F* from, int64_t stride, int count, int64_t depth) {
+  for (int64_t k = 0; k < depth; k++, from += stride, panel += height) {
+    __builtin_prefetch(from + kPackingSteps * stride);
+#pragma GCC unroll 4
+    for (int i = 0; i < height; i += kWidth) {
+      const int64_t held = count - i, to_the_end = (depth - 1 - k) * stride + held;
+      const vfloat x = held > 0 && to_the_end >= kWidth ? load(from + i)
+                                                        : load_partial(from + i, larger(0, held));
+      if (height - i >= kWidth || k + 1 < depth) {
+        store(panel + i, x);
+      } else {
+        store_partial(panel + i, x, height - i);
+      }
+    }
+  }
+}
+
+// panel[k][i] = from[i * stride + k], i < count, a square of whole vectors at a time.
+template <int height, class F>
+inline void pack_transposed(float* panel, const F* from, int64_t stride, int count, int64_t depth) {
+  static_assert(height % kWidth == 0 || height < kWidth);
+  constexpr int groups = height < kWidth ? 1 : height / kWidth;
+  for (int64_t k = 0; k < depth; k += kWidth) {
+    const int64_t steps = smaller(kWidth, depth - k);
+    for (int group = 0; group < groups; group++) {
+      const int first = group * kWidth;
+      vfloat square[kWidth];
+      for (int i = 0; i < kWidth; i++)
+        square[i] =
+            first + i < count ? load_partial(from + (first + i) * stride + k, steps) : vfloat{};
+      transpose_square(square);
+      float* to = panel + k * height + first;
+      if (steps == kWidth && (height >= kWidth || k + kWidth < depth)) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; j++) store(to + j * height, square[j]);
+      } else {
+        for (int j = 0; j < steps; j++) store_partial(to + j * height, square[j], height - first);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace voltaic
