@@ -1,4 +1,6 @@
-"""Writes test/text/unicode-cases.json: seeded random texts with the tokens that the two references give.
+"""Writes test/text/unicode-cases.jsonl: seeded random texts with the tokens that the two references give.
+
+The first line holds the vocabulary and the settings, every other line a text. Settings:
 
   huggingface  Hugging Face's tokenizers 0.23.2 itself
   google       the steps of the original BERT and ELECTRA code, in Python with unicodedata 14
@@ -111,36 +113,36 @@ def huggingface_tokenizer(setting, vocabulary):
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    output = sys.argv[2] if len(sys.argv) > 2 else pathlib.Path(__file__).resolve().parent.parent / "test/text/unicode-cases.json"
+    output = sys.argv[2] if len(sys.argv) > 2 else pathlib.Path(__file__).resolve().parent.parent / "test/text/unicode-cases.jsonl"
     source = random.Random(20)
     texts = [[random_text(source) for _ in range(count)] for _ in SETTINGS]
     characters = set()
     for setting, rows in zip(SETTINGS, texts):
+        normalizer = huggingface_tokenizer(setting, {"[UNK]": 0}).normalizer
         for text in rows:
             if setting["unicode"] == "google":
                 characters.update("".join(google_words(text, setting)))
             else:
-                normalizer = huggingface_tokenizer(setting, {"[UNK]": 0}).normalizer
                 characters.update(normalizer.normalize_str(text))
     characters = sorted(c for c in characters if not c.isspace())
     tokens = SPECIAL + [prefix + c for c in characters for prefix in ("", "##")]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    cases = []
-    for setting, rows in zip(SETTINGS, texts):
-        results = []
+    lines = [{"vocabulary": tokens, "settings": SETTINGS}]
+    for index, (setting, rows) in enumerate(zip(SETTINGS, texts)):
+        tokenizer = huggingface_tokenizer(setting, vocabulary)
         for text in rows:
+            row = {"setting": index, "text": text}
             if setting["unicode"] == "google":
-                ids = [vocabulary[c if i == 0 else f"##{c}"] for word in google_words(text, setting) for i, c in enumerate(word)]
-                results.append({"text": text, "ids": ids})
+                row["ids"] = [
+                    vocabulary[c if i == 0 else f"##{c}"] for word in google_words(text, setting) for i, c in enumerate(word)
+                ]
             else:
-                encoding = huggingface_tokenizer(setting, vocabulary).encode(text, add_special_tokens=False)
-                units = utf16_offsets(text)
-                offsets = [units[end] for pair in encoding.offsets for end in pair]
-                results.append({"text": text, "ids": encoding.ids, "offsets": offsets, "words": encoding.word_ids})
-        cases.append({"setting": setting, "rows": results})
-    # One case a line, ASCII only: no editor or tool can change what the texts hold.
-    lines = [json.dumps(case["setting"])[:-1] + ', "rows": [\n' + ",\n".join(json.dumps(row) for row in case["rows"]) + "]}" for case in cases]
-    pathlib.Path(output).write_text(f'{{"vocabulary": {json.dumps(tokens)},\n"cases": [' + ",\n".join(lines) + "]}\n", encoding="ascii")
+                encoding, units = tokenizer.encode(text, add_special_tokens=False), utf16_offsets(text)
+                row["ids"], row["words"] = encoding.ids, encoding.word_ids
+                row["offsets"] = [units[end] for pair in encoding.offsets for end in pair]
+            lines.append(row)
+    # ASCII only: no editor or tool can change what the texts hold.
+    pathlib.Path(output).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="ascii")
 
 
 main()
