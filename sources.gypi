@@ -90,6 +90,7 @@
       "test/native/kernel_table_test.cpp",
       "test/native/parallel_test.cpp",
       "test/native/engine_test.cpp",
+      "test/native/text_test.cpp",
       "test/native/simd_philox_test.cpp"
     ],
     "voltaic_cpu_flags": [

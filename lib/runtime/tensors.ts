@@ -250,6 +250,8 @@ export function emptyCache(device: Device): void {
 
 /** Most bytes a device's tensors may take, cache included; 0 is no limit. */
 export function setMemoryLimit(device: Device, bytes: number): void {
+  if (!(bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER))
+    throw new VoltaicError('ERR_ARGUMENT', `the memory limit is ${bytes}, expected bytes, 0 or more`)
   addon.setMemoryLimit(device.id, bytes)
 }
 

@@ -40,12 +40,18 @@ const char* status_code(voltaic_status status) {
   return "ERR_BACKEND";
 }
 
-size_t dtype_size(int32_t dtype) { return dtype == VOLTAIC_BFLOAT16 ? 2 : dtype == VOLTAIC_UINT8 ? 1 : 4; }
+size_t dtype_size(int32_t dtype) {
+  return dtype == VOLTAIC_BFLOAT16 ? 2 : dtype == VOLTAIC_UINT8 ? 1 : 4;
+}
 
 Device::Device(const voltaic_backend* table, int32_t device_index, uint64_t limit_bytes)
-    : backend(table), index(device_index), allocator(table, device_index, limit_bytes), stream(table, device_index) {
+    : backend(table),
+      index(device_index),
+      allocator(table, device_index, limit_bytes),
+      stream(table, device_index) {
   std::unordered_map<std::string, voltaic_kernel> by_name;
-  for (uint32_t i = 0; i < backend->kernel_count; i++) by_name[backend->kernels[i].name] = backend->kernels[i].kernel;
+  for (uint32_t i = 0; i < backend->kernel_count; i++)
+    by_name[backend->kernels[i].name] = backend->kernels[i].kernel;
   for (const KernelSignature& signature : kernel_table()) {
     const auto found = by_name.find(signature.row->name);
     kernels.push_back(found == by_name.end() ? nullptr : found->second);
@@ -57,14 +63,17 @@ Environment::Environment(napi_env environment) : env(environment), slots_(1) {}
 void Environment::create(napi_env env) {
   auto* const environment = new Environment(env);
   napi_set_instance_data(
-      env, environment, [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
+      env, environment, [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); },
+      nullptr);
   napi_value name;
   napi_create_string_utf8(env, "voltaic completions", NAPI_AUTO_LENGTH, &name);
-  napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, environment, deliver,
-                                  &environment->deliveries_);
+  napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, environment,
+                                  deliver, &environment->deliveries_);
   napi_unref_threadsafe_function(env, environment->deliveries_);
-  // Added after the thread-safe function, so it runs before that one's own clean-up: the streams' threads end first.
-  napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->stop(); }, environment);
+  // Added after the thread-safe function, so it runs before that one's own clean-up: the streams'
+  // threads end first.
+  napi_add_env_cleanup_hook(
+      env, [](void* data) { static_cast<Environment*>(data)->stop(); }, environment);
 }
 
 Environment& Environment::of(napi_env env) {
@@ -85,18 +94,20 @@ void Environment::stop() {
 
 Environment::~Environment() { stop(); }
 
-int32_t Environment::add_device(const voltaic_backend* backend, int32_t index, uint64_t limit_bytes) {
+int32_t Environment::add_device(const voltaic_backend* backend, int32_t index,
+                                uint64_t limit_bytes) {
   devices_.push_back(std::make_unique<Device>(backend, index, limit_bytes));
   return static_cast<int32_t>(devices_.size()) - 1;
 }
 
-// V8 hears of memory taken from the system, not of every tensor: a steady step then costs it nothing, while a loop that
-// forgets its tensors still makes it collect.
+// V8 hears of memory taken from the system, not of every tensor: a steady step then costs it
+// nothing, while a loop that forgets its tensors still makes it collect.
 void Environment::tell_v8(Device& device) {
   const uint64_t reserved = device.allocator.statistics().reserved_bytes;
   if (reserved == device.told_to_v8) return;
   int64_t total = 0;
-  napi_adjust_external_memory(env, static_cast<int64_t>(reserved) - static_cast<int64_t>(device.told_to_v8), &total);
+  napi_adjust_external_memory(
+      env, static_cast<int64_t>(reserved) - static_cast<int64_t>(device.told_to_v8), &total);
   device.told_to_v8 = reserved;
 }
 
@@ -128,7 +139,8 @@ Slot* Environment::find(double handle) {
 
 Slot* Environment::find_or_explain(double handle, const char* what) {
   Slot* const slot = find(handle);
-  if (slot == nullptr) last_error = std::string(what) + ": the tensor has been disposed, or is of another thread";
+  if (slot == nullptr)
+    last_error = std::string(what) + ": the tensor has been disposed, or is of another thread";
   return slot;
 }
 
@@ -146,18 +158,22 @@ static bool read_shape(int32_t rank, const double* shape, voltaic_tensor& tensor
   return true;
 }
 
-voltaic_status Environment::allocate(int32_t number, int32_t dtype, int32_t rank, const double* shape, double& handle) {
+voltaic_status Environment::allocate(int32_t number, int32_t dtype, int32_t rank,
+                                     const double* shape, double& handle) {
   Device* const where = device(number);
-  if (where == nullptr) return fail(VOLTAIC_ERROR_DEVICE, "allocate: no device " + std::to_string(number));
+  if (where == nullptr)
+    return fail(VOLTAIC_ERROR_DEVICE, "allocate: no device " + std::to_string(number));
   voltaic_tensor tensor = {};
   tensor.dtype = dtype;
   if (!read_shape(rank, shape, tensor))
-    return fail(VOLTAIC_ERROR_SHAPE, "allocate: a shape has 0 to 6 whole dimensions of 0 or more, and under 2^52 elements");
+    return fail(
+        VOLTAIC_ERROR_SHAPE,
+        "allocate: a shape has 0 to 6 whole dimensions of 0 or more, and under 2^52 elements");
   Block block;
   std::string message;
   const voltaic_status status =
-      where->allocator.allocate(static_cast<size_t>(tensor.elements) * dtype_size(dtype), block, message,
-                                [&] { where->stream.wait(); });
+      where->allocator.allocate(static_cast<size_t>(tensor.elements) * dtype_size(dtype), block,
+                                message, [&] { where->stream.drain(); });
   tell_v8(*where);
   if (status != VOLTAIC_OK) return fail(status, message);
   tensor.data = block.data;
@@ -165,8 +181,8 @@ voltaic_status Environment::allocate(int32_t number, int32_t dtype, int32_t rank
   return VOLTAIC_OK;
 }
 
-voltaic_status Environment::view(double of, int32_t dtype, int32_t rank, const double* shape, int64_t element_offset,
-                                 double& handle) {
+voltaic_status Environment::view(double of, int32_t dtype, int32_t rank, const double* shape,
+                                 double element_offset, double& handle) {
   Slot* const base = find_or_explain(of, "view");
   if (base == nullptr) return VOLTAIC_ERROR_DISPOSED;
   voltaic_tensor tensor = {};
@@ -174,13 +190,20 @@ voltaic_status Environment::view(double of, int32_t dtype, int32_t rank, const d
   if (!read_shape(rank, shape, tensor))
     return fail(VOLTAIC_ERROR_SHAPE, "view: a shape has 0 to 6 whole dimensions of 0 or more");
   const auto size = static_cast<int64_t>(dtype_size(dtype));
-  const auto available = base->tensor.elements * static_cast<int64_t>(dtype_size(base->tensor.dtype));
-  if (element_offset < 0 || (element_offset + tensor.elements) * size > available)
-    return fail(VOLTAIC_ERROR_SHAPE, "view: elements " + std::to_string(element_offset) + " to " +
-                                         std::to_string(element_offset + tensor.elements) + " of " +
-                                         std::to_string(size) + " bytes do not fit in " + std::to_string(available) +
-                                         " bytes");
-  tensor.data = base->tensor.data ? static_cast<char*>(base->tensor.data) + element_offset * size : nullptr;
+  const auto available =
+      base->tensor.elements * static_cast<int64_t>(dtype_size(base->tensor.dtype));
+  // In elements, so that nothing can overflow; a fraction or NaN is refused too.
+  const bool fits = element_offset >= 0 &&
+                    element_offset <= static_cast<double>(available / size) &&
+                    element_offset == std::floor(element_offset) &&
+                    tensor.elements <= available / size - static_cast<int64_t>(element_offset);
+  if (!fits)
+    return fail(VOLTAIC_ERROR_SHAPE, "view: " + std::to_string(tensor.elements) + " elements of " +
+                                         std::to_string(size) + " bytes, from element " +
+                                         std::to_string(element_offset) + " on, do not fit in " +
+                                         std::to_string(available) + " bytes");
+  const auto offset_bytes = static_cast<int64_t>(element_offset) * size;
+  tensor.data = base->tensor.data ? static_cast<char*>(base->tensor.data) + offset_bytes : nullptr;
   Storage* const storage = base->storage;
   storage->references++;
   handle = new_slot(storage, base->device, tensor);
@@ -202,9 +225,11 @@ voltaic_status Environment::release(double handle) {
   return VOLTAIC_OK;
 }
 
-voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t attribute_count, const double* arguments) {
+voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t attribute_count,
+                                const double* arguments) {
   const std::vector<KernelSignature>& table = kernel_table();
-  if (op >= table.size()) return fail(VOLTAIC_ERROR_ARGUMENT, "no op has number " + std::to_string(op));
+  if (op >= table.size())
+    return fail(VOLTAIC_ERROR_ARGUMENT, "no op has number " + std::to_string(op));
   const KernelSignature& signature = table[op];
   const char* const name = signature.row->name;
   if (tensor_count > kMostTensors || attribute_count > kMostAttributes)
@@ -218,26 +243,32 @@ voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t att
       continue;
     }
     const Slot* const slot = find(arguments[i]);
-    const char* const argument = i < signature.tensors.size() ? signature.tensors[i].name.c_str() : "an argument";
+    const char* const argument =
+        i < signature.tensors.size() ? signature.tensors[i].name.c_str() : "an argument";
     if (slot == nullptr)
-      return fail(VOLTAIC_ERROR_DISPOSED, std::string(name) + ": " + argument +
-                                              " has been disposed (or belongs to another thread); keep it alive until "
-                                              "its last use, or return it from scope()");
+      return fail(VOLTAIC_ERROR_DISPOSED,
+                  std::string(name) + ": " + argument +
+                      " has been disposed (or belongs to another thread); keep it alive until "
+                      "its last use, or return it from scope()");
     if (device_number >= 0 && slot->device != device_number)
-      return fail(VOLTAIC_ERROR_DEVICE, std::string(name) + ": " + argument + " is on another device than the arguments before it; "
-                                                                           "move it with to()");
+      return fail(VOLTAIC_ERROR_DEVICE, std::string(name) + ": " + argument +
+                                            " is on another device than the arguments before it; "
+                                            "move it with to()");
     device_number = slot->device;
     tensors[i] = slot->tensor;
   }
   Device* const where = device(device_number);
-  if (where == nullptr) return fail(VOLTAIC_ERROR_ARGUMENT, std::string(name) + ": no tensor given");
+  if (where == nullptr)
+    return fail(VOLTAIC_ERROR_ARGUMENT, std::string(name) + ": no tensor given");
   std::string message;
-  const voltaic_status status = check_call(signature, tensors, tensor_count, attribute_count, message);
+  const voltaic_status status =
+      check_call(signature, tensors, tensor_count, attribute_count, message);
   if (status != VOLTAIC_OK) return fail(status, message);
   if (where->kernels[op] == nullptr)
-    return fail(VOLTAIC_ERROR_UNSUPPORTED, std::string(name) + ": the " + where->backend->name + " backend has no such kernel");
-  where->stream.queue_kernel(where->kernels[op], name, tensors, tensor_count, arguments + tensor_count,
-                             attribute_count);
+    return fail(VOLTAIC_ERROR_UNSUPPORTED, std::string(name) + ": the " + where->backend->name +
+                                               " backend has no such kernel");
+  where->stream.queue_kernel(where->kernels[op], name, tensors, tensor_count,
+                             arguments + tensor_count, attribute_count);
   return VOLTAIC_OK;
 }
 
@@ -250,7 +281,8 @@ Environment::Pending* Environment::begin_pending(napi_value* promise) {
 }
 
 void Environment::finish_pending(Pending* pending) {
-  if (napi_call_threadsafe_function(deliveries_, pending, napi_tsfn_nonblocking) != napi_ok) delete pending;
+  if (napi_call_threadsafe_function(deliveries_, pending, napi_tsfn_nonblocking) != napi_ok)
+    delete pending;
 }
 
 void Environment::deliver(napi_env env, napi_value, void*, void* data) {

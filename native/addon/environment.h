@@ -1,6 +1,7 @@
-// What one JavaScript environment (the main thread, or a worker) holds: devices with their streams and allocators, and
-// the slots behind tensor handles. A handle is slot + generation * 2^24 as a double; 0 is none. A freed slot's next
-// generation makes old handles invalid instead of dangling. Handles never cross environments.
+// What one JavaScript environment (the main thread, or a worker) holds: devices with their streams
+// and allocators, and the slots behind tensor handles. A handle is slot + generation * 2^24 as a
+// double; 0 is none. A freed slot's next generation makes old handles invalid instead of dangling.
+// Handles never cross environments.
 #pragma once
 #include <node_api.h>
 
@@ -17,7 +18,8 @@
 
 namespace voltaic::addon {
 
-// One device of this environment. All its tensors live in one allocator and all its work runs on one stream.
+// One device of this environment. All its tensors live in one allocator and all its work runs on
+// one stream.
 struct Device {
   Device(const voltaic_backend* backend, int32_t index, uint64_t limit_bytes);
 
@@ -51,17 +53,20 @@ class Environment {
   // ---- devices
   int32_t add_device(const voltaic_backend* backend, int32_t index, uint64_t limit_bytes);
   Device* device(int32_t number) {
-    return number >= 0 && number < static_cast<int32_t>(devices_.size()) ? devices_[static_cast<size_t>(number)].get()
-                                                                        : nullptr;
+    return number >= 0 && number < static_cast<int32_t>(devices_.size())
+               ? devices_[static_cast<size_t>(number)].get()
+               : nullptr;
   }
   BackendLibrary library;
 
   // ---- tensors; each returns a status and leaves its sentence in last_error
-  voltaic_status allocate(int32_t device, int32_t dtype, int32_t rank, const double* shape, double& handle);
-  voltaic_status view(double of, int32_t dtype, int32_t rank, const double* shape, int64_t element_offset,
-                      double& handle);
+  voltaic_status allocate(int32_t device, int32_t dtype, int32_t rank, const double* shape,
+                          double& handle);
+  voltaic_status view(double of, int32_t dtype, int32_t rank, const double* shape,
+                      double element_offset, double& handle);
   voltaic_status release(double handle);
-  voltaic_status run(uint32_t op, uint32_t tensor_count, uint32_t attribute_count, const double* command);
+  voltaic_status run(uint32_t op, uint32_t tensor_count, uint32_t attribute_count,
+                     const double* command);
   Slot* find(double handle);  // nullptr: freed, or never was
   Slot* find_or_explain(double handle, const char* what);
 

@@ -1,6 +1,7 @@
-// The functions that JavaScript calls for devices, tensors and kernels. The hot ones take numbers alone: shapes,
-// handles and attributes stand in a command buffer that is bound once.
+// The functions that JavaScript calls for devices, tensors and kernels. The hot ones take numbers
+// alone: shapes, handles and attributes stand in a command buffer that is bound once.
 #include <exception>
+#include <limits>
 #include <string>
 
 #include "../cpu/backend.h"
@@ -25,7 +26,12 @@ double number(napi_env env, napi_value value) {
   napi_get_value_double(env, value, &result);
   return result;
 }
-int32_t integer(napi_env env, napi_value value) { return static_cast<int32_t>(number(env, value)); }
+int32_t integer(napi_env env, napi_value value) {
+  const double given = number(env, value);
+  if (!(given > std::numeric_limits<int32_t>::min())) return std::numeric_limits<int32_t>::min();
+  return given < std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(given)
+                                                     : std::numeric_limits<int32_t>::max();
+}
 
 napi_value number_value(napi_env env, double value) {
   napi_value result;
@@ -51,7 +57,9 @@ Bytes typed_array_bytes(napi_env env, napi_value value) {
   napi_typedarray_type type;
   Bytes bytes;
   size_t elements = 0;
-  if (napi_get_typedarray_info(env, value, &type, &elements, &bytes.data, nullptr, nullptr) != napi_ok) return {};
+  if (napi_get_typedarray_info(env, value, &type, &elements, &bytes.data, nullptr, nullptr) !=
+      napi_ok)
+    return {};
   switch (type) {
     case napi_int16_array:
     case napi_uint16_array:
@@ -90,7 +98,8 @@ napi_value instruction_sets(napi_env env, napi_callback_info) {
   napi_value list;
   napi_create_array(env, &list);
   uint32_t i = 0;
-  for (const std::string& name : cpu_instruction_sets()) napi_set_element(env, list, i++, text_value(env, name));
+  for (const std::string& name : cpu_instruction_sets())
+    napi_set_element(env, list, i++, text_value(env, name));
   return list;
 }
 
@@ -123,7 +132,8 @@ napi_value open_library(napi_env env, napi_callback_info info) {
     set(env, result, "devices", number_value(env, library.devices));
     set(env, result, "path", text_value(env, library.path));
     set(env, result, "reason", text_value(env, library.reason));
-    set(env, result, "buildInfo", text_value(env, library.backend ? library.backend->build_info : ""));
+    set(env, result, "buildInfo",
+        text_value(env, library.backend ? library.backend->build_info : ""));
     return result;
   });
 }
@@ -135,8 +145,9 @@ napi_value open_library_device(napi_env env, napi_callback_info info) {
     const int32_t index = integer(env, arguments.values[0]);
     if (environment.library.backend == nullptr || index < 0 || index >= environment.library.devices)
       throw std::runtime_error("no such device: " + environment.library.reason);
-    return number_value(env, environment.add_device(environment.library.backend, index,
-                                                    static_cast<uint64_t>(number(env, arguments.values[1]))));
+    return number_value(
+        env, environment.add_device(environment.library.backend, index,
+                                    static_cast<uint64_t>(number(env, arguments.values[1]))));
   });
 }
 
@@ -167,11 +178,14 @@ napi_value set_threads(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 napi_value threads(napi_env env, napi_callback_info) { return number_value(env, thread_count()); }
-napi_value processors(napi_env env, napi_callback_info) { return number_value(env, available_processors()); }
+napi_value processors(napi_env env, napi_callback_info) {
+  return number_value(env, available_processors());
+}
 
 // ---- the kernel table, for lib/runtime and for documentation
 
-napi_value describe_parameter(napi_env env, const KernelSignature& signature, const TensorParameter& parameter) {
+napi_value describe_parameter(napi_env env, const KernelSignature& signature,
+                              const TensorParameter& parameter) {
   napi_value result, optional;
   napi_create_object(env, &result);
   set(env, result, "name", text_value(env, parameter.name));
@@ -185,7 +199,8 @@ napi_value describe_parameter(napi_env env, const KernelSignature& signature, co
     shape = "=" + signature.tensors[static_cast<size_t>(parameter.same_shape_as)].name;
   } else if (!parameter.any_shape) {
     shape.clear();
-    for (const std::string& dimension : parameter.dimensions) shape += (shape.empty() ? "" : ", ") + dimension;
+    for (const std::string& dimension : parameter.dimensions)
+      shape += (shape.empty() ? "" : ", ") + dimension;
   }
   set(env, result, "shape", text_value(env, shape));
   return result;
@@ -241,15 +256,17 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   });
 }
 
-// view(handle, dtype, rank, elementOffset), shape in the command buffer -> handle, or minus the status
+// view(handle, dtype, rank, elementOffset), shape in the command buffer -> handle, or minus the
+// status
 napi_value view(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
   return guarded(env, [&] {
     Environment& environment = Environment::of(env);
     double handle = 0;
-    const voltaic_status status = environment.view(
-        number(env, arguments.values[0]), integer(env, arguments.values[1]), integer(env, arguments.values[2]),
-        environment.command, static_cast<int64_t>(number(env, arguments.values[3])), handle);
+    const voltaic_status status =
+        environment.view(number(env, arguments.values[0]), integer(env, arguments.values[1]),
+                         integer(env, arguments.values[2]), environment.command,
+                         number(env, arguments.values[3]), handle);
     return number_value(env, status == VOLTAIC_OK ? handle : -status);
   });
 }
@@ -266,17 +283,20 @@ napi_value run(napi_env env, napi_callback_info info) {
     Environment& environment = Environment::of(env);
     const auto tensors = static_cast<uint32_t>(number(env, arguments.values[1]));
     const auto attributes = static_cast<uint32_t>(number(env, arguments.values[2]));
-    if (tensors + attributes > environment.command_length) throw std::runtime_error("the command buffer is too short");
-    return number_value(env, environment.run(static_cast<uint32_t>(number(env, arguments.values[0])), tensors,
-                                             attributes, environment.command));
+    if (tensors + attributes > environment.command_length)
+      throw std::runtime_error("the command buffer is too short");
+    return number_value(
+        env, environment.run(static_cast<uint32_t>(number(env, arguments.values[0])), tensors,
+                             attributes, environment.command));
   });
 }
 
-voltaic_status check_length(Environment& environment, const Slot& slot, size_t given, const char* what) {
+voltaic_status check_length(Environment& environment, const Slot& slot, size_t given,
+                            const char* what) {
   const size_t wanted = static_cast<size_t>(slot.tensor.elements) * dtype_size(slot.tensor.dtype);
   if (given == wanted) return VOLTAIC_OK;
-  environment.last_error = std::string(what) + ": got " + std::to_string(given) + " bytes, the tensor holds " +
-                           std::to_string(wanted);
+  environment.last_error = std::string(what) + ": got " + std::to_string(given) +
+                           " bytes, the tensor holds " + std::to_string(wanted);
   return VOLTAIC_ERROR_SHAPE;
 }
 
@@ -285,11 +305,13 @@ napi_value upload(napi_env env, napi_callback_info info) {
   const Arguments<2> arguments(env, info);
   return guarded(env, [&] {
     Environment& environment = Environment::of(env);
-    const Slot* const slot = environment.find_or_explain(number(env, arguments.values[0]), "upload");
+    const Slot* const slot =
+        environment.find_or_explain(number(env, arguments.values[0]), "upload");
     if (slot == nullptr) return number_value(env, VOLTAIC_ERROR_DISPOSED);
     const Bytes bytes = typed_array_bytes(env, arguments.values[1]);
     const voltaic_status status = check_length(environment, *slot, bytes.length, "upload");
-    if (status == VOLTAIC_OK) slot->storage->device->stream.queue_upload(slot->tensor.data, bytes.data, bytes.length);
+    if (status == VOLTAIC_OK)
+      slot->storage->device->stream.queue_upload(slot->tensor.data, bytes.data, bytes.length);
     return number_value(env, status);
   });
 }
@@ -304,8 +326,10 @@ napi_value download(napi_env env, napi_callback_info info) {
     napi_value promise;
     Environment::Pending* const pending = environment.begin_pending(&promise);
     pending->wants_bytes = true;
-    pending->bytes.resize(static_cast<size_t>(slot->tensor.elements) * dtype_size(slot->tensor.dtype));
-    slot->storage->device->stream.queue_download(pending->bytes.data(), slot->tensor.data, pending->bytes.size(),
+    pending->bytes.resize(static_cast<size_t>(slot->tensor.elements) *
+                          dtype_size(slot->tensor.dtype));
+    slot->storage->device->stream.queue_download(pending->bytes.data(), slot->tensor.data,
+                                                 pending->bytes.size(),
                                                  [&environment, pending](StreamError error) {
                                                    pending->error = std::move(error);
                                                    environment.finish_pending(pending);
@@ -374,7 +398,7 @@ napi_value empty_cache(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     Device* const device = Environment::of(env).device(integer(env, arguments.values[0]));
     if (device == nullptr) throw std::runtime_error("emptyCache: no such device");
-    device->stream.wait();
+    device->stream.drain();
     device->allocator.release_cached();
     return nullptr;
   });
@@ -387,7 +411,9 @@ napi_value set_memory_limit(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-napi_value last_error(napi_env env, napi_callback_info) { return text_value(env, Environment::of(env).last_error); }
+napi_value last_error(napi_env env, napi_callback_info) {
+  return text_value(env, Environment::of(env).last_error);
+}
 
 }  // namespace
 }  // namespace voltaic::addon

@@ -1,4 +1,5 @@
-// Assembles the CPU backend: which instruction sets this build and this processor have, and the kernels of each.
+// Assembles the CPU backend: which instruction sets this build and this processor have, and the
+// kernels of each.
 #include "backend.h"
 
 #include <sys/mman.h>
@@ -14,7 +15,7 @@
 
 #include "../engine/parallel.h"
 
-#define FAMILY(name)                                                          \
+#define FAMILY(name)                                                               \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_portable(uint32_t*); \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_avx2(uint32_t*);     \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_avx512(uint32_t*);
@@ -25,7 +26,8 @@
 #undef FAMILY
 #undef AMX_FAMILY
 #if defined(VOLTAIC_EMULATED_LEVEL)
-#define FAMILY(name) extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_emulated(uint32_t*);
+#define FAMILY(name) \
+  extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_emulated(uint32_t*);
 #define AMX_FAMILY(name) FAMILY(name)
 #include "families.inc"
 #undef FAMILY
@@ -74,40 +76,50 @@ const std::vector<Level>& levels() {
 #if defined(VOLTAIC_EMULATED_LEVEL)
 #define FAMILY(name) voltaic_cpu_##name##_emulated,
 #define AMX_FAMILY(name) FAMILY(name)
-      // Native tests only: the 16-lane and AMX code, lowered to AVX2.
-      {"emulated", has_avx2, {
+    // Native tests only: the 16-lane and AMX code, lowered to AVX2.
+    {"emulated",
+     has_avx2,
+     {
 #include "families.inc"
-                             }},
+     }},
 #undef FAMILY
 #undef AMX_FAMILY
 #endif
 #define FAMILY(name) voltaic_cpu_##name##_portable,
 #define AMX_FAMILY(name) FAMILY(name)
-      {"portable", [] { return true; }, {
+    {"portable",
+     [] { return true; },
+     {
 #include "families.inc"
-                                        }},
+     }},
 #undef FAMILY
 #undef AMX_FAMILY
 #if defined(__x86_64__)
 #define FAMILY(name) voltaic_cpu_##name##_avx2,
 #define AMX_FAMILY(name) FAMILY(name)
-      {"avx2", has_avx2, {
+    {"avx2",
+     has_avx2,
+     {
 #include "families.inc"
-                         }},
+     }},
 #undef FAMILY
 #undef AMX_FAMILY
 #define FAMILY(name) voltaic_cpu_##name##_avx512,
 #define AMX_FAMILY(name) FAMILY(name)
-      {"avx512", has_avx512, {
+    {"avx512",
+     has_avx512,
+     {
 #include "families.inc"
-                             }},
+     }},
 #undef FAMILY
 #undef AMX_FAMILY
 #define FAMILY(name) voltaic_cpu_##name##_avx512,
 #define AMX_FAMILY(name) voltaic_cpu_##name##_amx,
-      {"amx", has_amx, {
+    {"amx",
+     has_amx,
+     {
 #include "families.inc"
-                       }},
+     }},
 #undef FAMILY
 #undef AMX_FAMILY
 #endif
@@ -142,7 +154,8 @@ voltaic_status stream_create(int32_t, voltaic_stream** out, char*) {
 }
 void stream_destroy(voltaic_stream*) {}
 
-voltaic_status copy(voltaic_stream*, void* to, const void* from, size_t bytes, voltaic_copy_kind, char*) {
+voltaic_status copy(voltaic_stream*, void* to, const void* from, size_t bytes, voltaic_copy_kind,
+                    char*) {
   std::memcpy(to, from, bytes);
   return VOLTAIC_OK;
 }
@@ -171,7 +184,8 @@ void processor_name(char* name, size_t length) {
 
 template <int level>
 voltaic_status device_info(int32_t, voltaic_device_info* out, char*) {
-  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE), free_pages = sysconf(_SC_AVPHYS_PAGES);
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE),
+             free_pages = sysconf(_SC_AVPHYS_PAGES);
   out->device = 0;
   out->total_bytes = static_cast<uint64_t>(pages) * static_cast<uint64_t>(page);
   out->free_bytes = static_cast<uint64_t>(free_pages) * static_cast<uint64_t>(page);
@@ -194,8 +208,8 @@ const voltaic_backend* assemble(size_t level) {
     backend->kernels.insert(backend->kernels.end(), entries, entries + count);
   }
   using DeviceInfo = decltype(voltaic_backend::device_info);
-  constexpr std::array<DeviceInfo, 5> infos = {device_info<0>, device_info<1>, device_info<2>, device_info<3>,
-                                                device_info<4>};
+  constexpr std::array<DeviceInfo, 5> infos = {device_info<0>, device_info<1>, device_info<2>,
+                                               device_info<3>, device_info<4>};
   voltaic_backend& table = backend->table;
   table.abi_version = VOLTAIC_BACKEND_ABI_VERSION;
   table.struct_size = sizeof table;
@@ -238,12 +252,13 @@ const voltaic_backend* cpu_backend(const std::string& instruction_set) {
 const voltaic_backend* default_cpu_backend() {
   const std::vector<std::string> names = cpu_instruction_sets();
   const char* const wanted = std::getenv("VOLTAIC_CPU");
-  if (wanted == nullptr || wanted[0] == 0 || std::strcmp(wanted, "auto") == 0) return cpu_backend(names.back());
+  if (wanted == nullptr || wanted[0] == 0 || std::strcmp(wanted, "auto") == 0)
+    return cpu_backend(names.back());
   if (const voltaic_backend* backend = cpu_backend(wanted)) return backend;
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  throw std::runtime_error("VOLTAIC_CPU=" + std::string(wanted) + " does not run here; this processor and build have: " +
-                           list + ", auto");
+  throw std::runtime_error("VOLTAIC_CPU=" + std::string(wanted) +
+                           " does not run here; this processor and build have: " + list + ", auto");
 }
 
 }  // namespace voltaic

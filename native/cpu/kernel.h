@@ -1,8 +1,9 @@
 // What every CPU kernel file uses: the call's arguments, failure, parallel loops, and registration.
 //
-// A kernel file is compiled once for each instruction set (VOLTAIC_ISA = portable, avx2, avx512, amx), so all it
-// defines has internal linkage: an inline function with a shared name could otherwise be linked from the unit
-// compiled for the wrong processor. No standard headers with templates in here for the same reason.
+// A kernel file is compiled once for each instruction set (VOLTAIC_ISA = portable, avx2, avx512,
+// amx), so all it defines has internal linkage: an inline function with a shared name could
+// otherwise be linked from the unit compiled for the wrong processor. No standard headers with
+// templates in here for the same reason.
 #pragma once
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,22 +19,21 @@
 #define VOLTAIC_JOIN(a, b) VOLTAIC_JOIN_(a, b)
 
 // At the end of FAMILY.cpp: VOLTAIC_KERNELS(family, {"op", function}, ...)
-#define VOLTAIC_KERNELS(family, ...)                                                                       \
-  extern "C" const voltaic_kernel_entry* VOLTAIC_JOIN(voltaic_cpu_##family##_, VOLTAIC_ISA)(uint32_t*);    \
-  extern "C" const voltaic_kernel_entry* VOLTAIC_JOIN(voltaic_cpu_##family##_,                             \
-                                                      VOLTAIC_ISA)(uint32_t * count) {                     \
-    static const voltaic_kernel_entry entries[] = {__VA_ARGS__};                                           \
-    *count = sizeof(entries) / sizeof(entries[0]);                                                         \
-    return entries;                                                                                        \
+#define VOLTAIC_KERNELS(family, ...)                                                   \
+  extern "C" const voltaic_kernel_entry* VOLTAIC_JOIN(voltaic_cpu_##family##_,         \
+                                                      VOLTAIC_ISA)(uint32_t*);         \
+  extern "C" const voltaic_kernel_entry* VOLTAIC_JOIN(voltaic_cpu_##family##_,         \
+                                                      VOLTAIC_ISA)(uint32_t * count) { \
+    static const voltaic_kernel_entry entries[] = {__VA_ARGS__};                       \
+    *count = sizeof(entries) / sizeof(entries[0]);                                     \
+    return entries;                                                                    \
   }
 
 namespace voltaic {
 namespace {
 
 inline const voltaic_tensor& tensor(const voltaic_call* call, int i) { return call->tensors[i]; }
-inline bool present(const voltaic_call* call, int i) {
-  return call->tensors[i].rank >= 0;
-}
+inline bool present(const voltaic_call* call, int i) { return call->tensors[i].rank >= 0; }
 template <class T>
 inline T* data(const voltaic_call* call, int i) {
   return static_cast<T*>(call->tensors[i].data);
@@ -41,7 +41,8 @@ inline T* data(const voltaic_call* call, int i) {
 inline double attribute(const voltaic_call* call, int i) { return call->attributes[i]; }
 inline int64_t whole(const voltaic_call* call, int i) { return (int64_t)call->attributes[i]; }
 
-__attribute__((format(printf, 3, 4))) inline voltaic_status fail(const voltaic_call* call, voltaic_status status,
+__attribute__((format(printf, 3, 4))) inline voltaic_status fail(const voltaic_call* call,
+                                                                 voltaic_status status,
                                                                  const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
@@ -67,7 +68,8 @@ inline void parallel_for(int64_t tasks, const Body& body) {
   }
 }
 
-// Cuts 0..items-1 into runs of about grain items (from the shape alone) and runs body(begin, end) on each.
+// Cuts 0..items-1 into runs of about grain items (from the shape alone) and runs body(begin, end)
+// on each.
 template <class Body>
 inline void parallel_ranges(int64_t items, int64_t grain, Body&& body) {
   if (items <= 0) return;
@@ -77,7 +79,8 @@ inline void parallel_ranges(int64_t items, int64_t grain, Body&& body) {
   parallel_for(tasks, run);
 }
 
-// Calls body with a null pointer of the float type that dtype names: body((float*)nullptr) or (bfloat16*).
+// Calls body with a null pointer of the float type that dtype names: body((float*)nullptr) or
+// (bfloat16*).
 template <class Body>
 inline voltaic_status with_float(int32_t dtype, Body&& body) {
   return dtype == VOLTAIC_BFLOAT16 ? body((bfloat16*)nullptr) : body((float*)nullptr);

@@ -1,9 +1,10 @@
 // Vectors of the width that this unit is compiled for, on GCC's and Clang's vector extensions.
 //
-// One source serves every instruction set: 4 lanes (portable: SSE2, NEON), 8 (AVX2), 16 (AVX-512). Loads of fewer
-// than a whole vector fill with zeros and run the same arithmetic, so that an element's result never depends on its
-// place in a row. Contraction is off in the build: a multiply-add is fused exactly where fma() is written.
-// VOLTAIC_WIDTH may be given by hand, to run the 16-lane code on a processor without AVX-512 (tests do).
+// One source serves every instruction set: 4 lanes (portable: SSE2, NEON), 8 (AVX2), 16 (AVX-512).
+// Loads of fewer than a whole vector fill with zeros and run the same arithmetic, so that an
+// element's result never depends on its place in a row. Contraction is off in the build: a
+// multiply-add is fused exactly where fma() is written. VOLTAIC_WIDTH may be given by hand, to run
+// the 16-lane code on a processor without AVX-512 (tests do).
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -42,9 +43,12 @@ typedef float vfloat __attribute__((vector_size(4 * VOLTAIC_WIDTH)));
 typedef int32_t vint __attribute__((vector_size(4 * VOLTAIC_WIDTH)));
 typedef uint32_t vuint __attribute__((vector_size(4 * VOLTAIC_WIDTH)));
 typedef uint16_t vhalf __attribute__((vector_size(2 * VOLTAIC_WIDTH)));
-typedef float vfloat_unaligned __attribute__((vector_size(4 * VOLTAIC_WIDTH), aligned(4), may_alias));
-typedef int32_t vint_unaligned __attribute__((vector_size(4 * VOLTAIC_WIDTH), aligned(4), may_alias));
-typedef uint16_t vhalf_unaligned __attribute__((vector_size(2 * VOLTAIC_WIDTH), aligned(2), may_alias));
+typedef float vfloat_unaligned
+    __attribute__((vector_size(4 * VOLTAIC_WIDTH), aligned(4), may_alias));
+typedef int32_t vint_unaligned
+    __attribute__((vector_size(4 * VOLTAIC_WIDTH), aligned(4), may_alias));
+typedef uint16_t vhalf_unaligned
+    __attribute__((vector_size(2 * VOLTAIC_WIDTH), aligned(2), may_alias));
 
 // ---- scalars
 VOLTAIC_INLINE float to_float(float x) { return x; }
@@ -65,7 +69,9 @@ VOLTAIC_INLINE void put(float* to, float x) { *to = x; }
 VOLTAIC_INLINE void put(bfloat16* to, float x) { *to = to_bfloat16(x); }
 
 // ---- vectors
-VOLTAIC_INLINE vfloat splat(float x) { return x - vfloat{}; }  // exact for -0 too: folds to a broadcast
+VOLTAIC_INLINE vfloat splat(float x) {
+  return x - vfloat{};
+}  // exact for -0 too: folds to a broadcast
 VOLTAIC_INLINE vint splat_int(int32_t x) { return vint{} + x; }
 VOLTAIC_INLINE vint as_int(vfloat x) { return (vint)x; }
 VOLTAIC_INLINE vfloat as_float(vint x) { return (vfloat)x; }
@@ -154,7 +160,8 @@ VOLTAIC_INLINE float reduce_max(vfloat x) {
   float lanes[kWidth];
   store(lanes, x);
   for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+    for (int i = 0; i < half; i++)
+      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
   return lanes[0];
 }
 

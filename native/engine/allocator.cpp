@@ -22,7 +22,8 @@ std::string megabytes(uint64_t bytes) { return std::to_string((bytes + 524288) >
 
 }  // namespace
 
-CachingAllocator::CachingAllocator(const voltaic_backend* backend, int32_t device, uint64_t limit_bytes)
+CachingAllocator::CachingAllocator(const voltaic_backend* backend, int32_t device,
+                                   uint64_t limit_bytes)
     : backend_(backend), device_(device) {
   statistics_.limit_bytes = limit_bytes;
 }
@@ -55,7 +56,8 @@ bool CachingAllocator::take_cached(size_t bytes, Block& out) {
 
 voltaic_status CachingAllocator::reserve(size_t bytes, void** out, std::string& message) {
   char detail[VOLTAIC_MESSAGE_LENGTH] = "";
-  const bool over = statistics_.limit_bytes > 0 && statistics_.reserved_bytes + bytes > statistics_.limit_bytes;
+  const bool over =
+      statistics_.limit_bytes > 0 && statistics_.reserved_bytes + bytes > statistics_.limit_bytes;
   if (!over && backend_->memory_allocate(device_, bytes, out, detail) == VOLTAIC_OK) {
     statistics_.system_allocations++;
     statistics_.reserved_bytes += bytes;
@@ -63,11 +65,13 @@ voltaic_status CachingAllocator::reserve(size_t bytes, void** out, std::string& 
       statistics_.peak_reserved_bytes = statistics_.reserved_bytes;
     return VOLTAIC_OK;
   }
-  message = "out of memory on " + std::string(backend_->name) + ": " + megabytes(bytes) + " asked, " +
-            megabytes(statistics_.allocated_bytes) + " in live tensors, " + megabytes(statistics_.reserved_bytes) +
-            " reserved" + (over ? ", limit " + megabytes(statistics_.limit_bytes) : "") + (detail[0] ? " (" : "") +
-            detail + (detail[0] ? ")" : "") +
-            ". Free tensors with `using`, scope() or dispose() (a synchronous loop never runs finalizers), use smaller "
+  message = "out of memory on " + std::string(backend_->name) + ": " + megabytes(bytes) +
+            " asked, " + megabytes(statistics_.allocated_bytes) + " in live tensors, " +
+            megabytes(statistics_.reserved_bytes) + " reserved" +
+            (over ? ", limit " + megabytes(statistics_.limit_bytes) : "") +
+            (detail[0] ? " (" : "") + detail + (detail[0] ? ")" : "") +
+            ". Free tensors with `using`, scope() or dispose() (a synchronous loop never runs "
+            "finalizers), use smaller "
             "batches, or raise the limit with VOLTAIC_MEMORY_LIMIT";
   return VOLTAIC_ERROR_OUT_OF_MEMORY;
 }
@@ -78,7 +82,8 @@ voltaic_status CachingAllocator::take_new(size_t bytes, Block& out, std::string&
   if (rounded <= kLargestInSlab) {
     if (slab_left_ < rounded) {
       void* slab = nullptr;
-      if (const voltaic_status status = reserve(kSlab, &slab, message); status != VOLTAIC_OK) return status;
+      if (const voltaic_status status = reserve(kSlab, &slab, message); status != VOLTAIC_OK)
+        return status;
       slabs_.push_back(slab);
       slab_ = static_cast<char*>(slab);
       slab_left_ = kSlab;

@@ -1,9 +1,10 @@
 // A caching allocator in stream order.
 //
-// All work on a stream runs in the order it was queued, so a block freed by JavaScript may be given to the next
-// allocation at once, though queued work still uses it: whatever touches it next is queued later. Sizes are rounded to
-// eight steps an octave, and a freed block serves only its own size class, so a training step that repeats its
-// allocations finds every block again. Small blocks are cut from slabs. Used from one thread.
+// All work on a stream runs in the order it was queued, so a block freed by JavaScript may be given
+// to the next allocation at once, though queued work still uses it: whatever touches it next is
+// queued later. Sizes are rounded to eight steps an octave, and a freed block serves only its own
+// size class, so a training step that repeats its allocations finds every block again. Small blocks
+// are cut from slabs. Used from one thread.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,12 +16,12 @@
 namespace voltaic {
 
 struct MemoryStatistics {
-  uint64_t allocated_bytes = 0;       // in live tensors, rounded to size classes
+  uint64_t allocated_bytes = 0;  // in live tensors, rounded to size classes
   uint64_t peak_allocated_bytes = 0;
-  uint64_t reserved_bytes = 0;        // taken from the backend, live and cached
+  uint64_t reserved_bytes = 0;  // taken from the backend, live and cached
   uint64_t peak_reserved_bytes = 0;
-  uint64_t allocations = 0;           // asked of this allocator, ever
-  uint64_t system_allocations = 0;    // asked of the backend, ever
+  uint64_t allocations = 0;         // asked of this allocator, ever
+  uint64_t system_allocations = 0;  // asked of the backend, ever
   uint64_t limit_bytes = 0;
 };
 
@@ -36,8 +37,8 @@ class CachingAllocator {
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
-  // bytes 0 gives a null block. On failure message says how much was asked, what is in use and what to do.
-  // wait_for_stream is called before cached memory goes back to the backend.
+  // bytes 0 gives a null block. On failure message says how much was asked, what is in use and what
+  // to do. wait_for_stream is called before cached memory goes back to the backend.
   template <class Wait>
   voltaic_status allocate(size_t bytes, Block& out, std::string& message, Wait&& wait_for_stream) {
     if (take_cached(bytes, out)) return VOLTAIC_OK;
@@ -64,7 +65,8 @@ class CachingAllocator {
 
   const voltaic_backend* backend_;
   int32_t device_;
-  std::unordered_map<size_t, std::vector<void*>> free_;  // size class -> blocks; order of use is last in, first out
+  std::unordered_map<size_t, std::vector<void*>>
+      free_;  // size class -> blocks; order of use is last in, first out
   std::vector<void*> slabs_;
   char* slab_ = nullptr;
   size_t slab_left_ = 0;

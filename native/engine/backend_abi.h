@@ -1,9 +1,11 @@
-// The C border between the engine and a backend (CPU inside the addon, CUDA in a library of its own).
+// The C border between the engine and a backend (CPU inside the addon, CUDA in a library of its
+// own).
 //
 // A backend is one constant table: memory, streams, and a kernel for each row of the kernel table
-// (kernel_table.h). Plain C: no C++ types, no exceptions, no memory that changes owner. Structs that
-// may grow carry their size. The engine has already checked every call against the row's signature
-// (dtypes, shapes, devices), so a kernel checks only what needs the data itself, such as index ranges.
+// (kernel_table.h). Plain C: no C++ types, no exceptions, no memory that changes owner. Structs
+// that may grow carry their size. The engine has already checked every call against the row's
+// signature (dtypes, shapes, devices), so a kernel checks only what needs the data itself, such as
+// index ranges.
 #ifndef VOLTAIC_BACKEND_ABI_H
 #define VOLTAIC_BACKEND_ABI_H
 
@@ -25,12 +27,12 @@ typedef enum voltaic_status {
   VOLTAIC_ERROR_DTYPE = 2,
   VOLTAIC_ERROR_DEVICE = 3,
   VOLTAIC_ERROR_OUT_OF_MEMORY = 4,
-  VOLTAIC_ERROR_ARGUMENT = 5, // an attribute or an index out of range
-  VOLTAIC_ERROR_DISPOSED = 6, // a tensor that was freed
+  VOLTAIC_ERROR_ARGUMENT = 5,  // an attribute or an index out of range
+  VOLTAIC_ERROR_DISPOSED = 6,  // a tensor that was freed
   VOLTAIC_ERROR_NO_DRIVER = 7,
   VOLTAIC_ERROR_DRIVER_TOO_OLD = 8,
   VOLTAIC_ERROR_NO_DEVICE = 9,
-  VOLTAIC_ERROR_RUNTIME = 10, // the device reported a failure
+  VOLTAIC_ERROR_RUNTIME = 10,  // the device reported a failure
   VOLTAIC_ERROR_UNSUPPORTED = 11
 } voltaic_status;
 
@@ -41,17 +43,17 @@ typedef enum voltaic_dtype {
   VOLTAIC_UINT8 = 3
 } voltaic_dtype;
 
-// A contiguous row-major array in the backend's memory. An optional argument left out has rank -1 (and data
-// NULL); data may be NULL when elements is 0.
+// A contiguous row-major array in the backend's memory. An optional argument left out has rank -1
+// (and data NULL); data may be NULL when elements is 0.
 typedef struct voltaic_tensor {
   void* data;
   int64_t elements;
-  int32_t dtype; // voltaic_dtype
+  int32_t dtype;  // voltaic_dtype
   int32_t rank;
   int64_t shape[VOLTAIC_MAX_RANK];
 } voltaic_tensor;
 
-typedef struct voltaic_stream voltaic_stream; // owned by the backend
+typedef struct voltaic_stream voltaic_stream;  // owned by the backend
 
 // One queued operation. Tensors and attributes stand in the order of the row's signature.
 // On failure the kernel writes a sentence into message: what came, what was expected.
@@ -61,25 +63,25 @@ typedef struct voltaic_call {
   uint32_t attribute_count;
   uint32_t reserved;
   const voltaic_tensor* tensors;
-  const double* attributes; // whole numbers are exact up to 2^53
+  const double* attributes;  // whole numbers are exact up to 2^53
   voltaic_stream* stream;
-  char* message; // VOLTAIC_MESSAGE_LENGTH bytes
+  char* message;  // VOLTAIC_MESSAGE_LENGTH bytes
 } voltaic_call;
 
 typedef voltaic_status (*voltaic_kernel)(const voltaic_call* call);
 
 typedef struct voltaic_kernel_entry {
-  const char* name; // as in the kernel table
+  const char* name;  // as in the kernel table
   voltaic_kernel kernel;
 } voltaic_kernel_entry;
 
 typedef struct voltaic_device_info {
-  uint32_t struct_size; // set by the caller
+  uint32_t struct_size;  // set by the caller
   int32_t device;
   uint64_t total_bytes, free_bytes;
-  int32_t bfloat16_is_fast; // the hardware multiplies bf16 faster than fp32
-  char name[256];           // "NVIDIA H200", "AMD EPYC"
-  char instruction_set[64]; // "avx2", "sm_90"
+  int32_t bfloat16_is_fast;  // the hardware multiplies bf16 faster than fp32
+  char name[256];            // "NVIDIA H200", "AMD EPYC"
+  char instruction_set[64];  // "avx2", "sm_90"
 } voltaic_device_info;
 
 typedef enum voltaic_copy_kind {
@@ -88,13 +90,13 @@ typedef enum voltaic_copy_kind {
   VOLTAIC_COPY_DEVICE_TO_DEVICE = 2
 } voltaic_copy_kind;
 
-typedef struct voltaic_graph voltaic_graph; // a captured run of calls
+typedef struct voltaic_graph voltaic_graph;  // a captured run of calls
 
 typedef struct voltaic_backend {
   uint32_t abi_version;
   uint32_t struct_size;
-  const char* name;       // "cpu", "cuda"
-  const char* build_info; // compiler, toolkit version, architectures
+  const char* name;        // "cpu", "cuda"
+  const char* build_info;  // compiler, toolkit version, architectures
 
   // Never fails loudly: no device gives a count of 0 and the reason, for people.
   voltaic_status (*probe)(int32_t* device_count, char* reason, size_t reason_length);

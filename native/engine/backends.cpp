@@ -36,22 +36,25 @@ BackendLibrary open_backend_library(const std::vector<std::string>& candidates, 
       result.reason = std::string("the backend library does not load: ") + dlerror();
       return result;
     }
-    const auto entry =
-        reinterpret_cast<voltaic_backend_entry_function>(dlsym(library, VOLTAIC_BACKEND_ENTRY_NAME));
+    const auto entry = reinterpret_cast<voltaic_backend_entry_function>(
+        dlsym(library, VOLTAIC_BACKEND_ENTRY_NAME));
     const voltaic_backend* const backend = entry ? entry(VOLTAIC_BACKEND_ABI_VERSION) : nullptr;
     if (backend == nullptr || backend->abi_version != VOLTAIC_BACKEND_ABI_VERSION ||
         backend->struct_size < sizeof(voltaic_backend)) {
-      result.reason = path + (entry == nullptr ? std::string(" is no Voltaic backend (no " VOLTAIC_BACKEND_ENTRY_NAME ")")
-                                               : " has backend ABI " +
-                                                     (backend ? std::to_string(backend->abi_version) : "unknown") +
-                                                     ", this build wants " +
-                                                     std::to_string(VOLTAIC_BACKEND_ABI_VERSION) + ": rebuild it");
+      result.reason =
+          path + (entry == nullptr
+                      ? std::string(" is no Voltaic backend (no " VOLTAIC_BACKEND_ENTRY_NAME ")")
+                      : " has backend ABI " +
+                            (backend ? std::to_string(backend->abi_version) : "unknown") +
+                            ", this build wants " + std::to_string(VOLTAIC_BACKEND_ABI_VERSION) +
+                            ": rebuild it");
       dlclose(library);
       return result;
     }
     result.backend = backend;
     char reason[VOLTAIC_MESSAGE_LENGTH] = "";
-    if (backend->probe(&result.devices, reason, sizeof reason) != VOLTAIC_OK || result.devices == 0) {
+    if (backend->probe(&result.devices, reason, sizeof reason) != VOLTAIC_OK ||
+        result.devices == 0) {
       result.devices = 0;
       result.reason = reason;
     }

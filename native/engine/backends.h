@@ -14,7 +14,8 @@ struct BackendLibrary {
   std::string reason;  // why there is no device, for people; empty when usable
 };
 
-// Tries the candidates in order. needs_driver: look for the NVIDIA driver first, the cheap test with the clearest answer.
+// Tries the candidates in order. needs_driver: look for the NVIDIA driver first, the cheap test
+// with the clearest answer.
 BackendLibrary open_backend_library(const std::vector<std::string>& candidates, bool needs_driver);
 
 }  // namespace voltaic

@@ -39,7 +39,8 @@ std::vector<std::string_view> split(std::string_view text) {
   return parts;
 }
 
-TensorParameter parse_parameter(std::string_view text, const std::vector<TensorParameter>& earlier) {
+TensorParameter parse_parameter(std::string_view text,
+                                const std::vector<TensorParameter>& earlier) {
   TensorParameter parameter;
   if (text.starts_with("inout ")) {
     parameter.role = Role::inout;
@@ -64,7 +65,8 @@ TensorParameter parse_parameter(std::string_view text, const std::vector<TensorP
     for (size_t i = 0; i < earlier.size(); i++)
       if (earlier[i].name == shape.substr(1)) parameter.same_shape_as = static_cast<int>(i);
   } else {
-    for (const std::string_view dimension : split(shape)) parameter.dimensions.emplace_back(dimension);
+    for (const std::string_view dimension : split(shape))
+      parameter.dimensions.emplace_back(dimension);
   }
   return parameter;
 }
@@ -76,7 +78,8 @@ std::vector<KernelSignature> parse_table() {
     signature.row = &row;
     for (const std::string_view part : split(row.tensors))
       signature.tensors.push_back(parse_parameter(part, signature.tensors));
-    for (const std::string_view part : split(row.attributes)) signature.attributes.emplace_back(part);
+    for (const std::string_view part : split(row.attributes))
+      signature.attributes.emplace_back(part);
     table.push_back(std::move(signature));
   }
   return table;
@@ -147,17 +150,20 @@ class Checker {
     const int literal = literal_dtype(parameter.dtype);
     if (literal >= 0) {
       if (tensor.dtype == literal) return VOLTAIC_OK;
-      return fail(VOLTAIC_ERROR_DTYPE, parameter,
-                  std::string("is ") + dtype_name(tensor.dtype) + ", expected " + dtype_name(literal));
+      return fail(
+          VOLTAIC_ERROR_DTYPE, parameter,
+          std::string("is ") + dtype_name(tensor.dtype) + ", expected " + dtype_name(literal));
     }
-    if (parameter.dtype != "A" && tensor.dtype != VOLTAIC_FLOAT32 && tensor.dtype != VOLTAIC_BFLOAT16)
+    if (parameter.dtype != "A" && tensor.dtype != VOLTAIC_FLOAT32 &&
+        tensor.dtype != VOLTAIC_BFLOAT16)
       return fail(VOLTAIC_ERROR_DTYPE, parameter,
                   std::string("is ") + dtype_name(tensor.dtype) + ", expected float32 or bfloat16");
     const auto* known = dtypes_.find_or_bind(parameter.dtype, tensor.dtype, parameter);
     if (known == nullptr || known->value == tensor.dtype) return VOLTAIC_OK;
     return fail(VOLTAIC_ERROR_DTYPE, parameter,
                 std::string("is ") + dtype_name(tensor.dtype) + ", expected " +
-                    dtype_name(static_cast<int32_t>(known->value)) + " as " + known->from->name + " has");
+                    dtype_name(static_cast<int32_t>(known->value)) + " as " + known->from->name +
+                    " has");
   }
 
   voltaic_status check_shape(const TensorParameter& parameter, const voltaic_tensor& tensor) {
@@ -167,13 +173,16 @@ class Checker {
       if (same_shape(tensor, other)) return VOLTAIC_OK;
       return fail(VOLTAIC_ERROR_SHAPE, parameter,
                   "has shape " + shape_text(tensor) + ", expected " + shape_text(other) + " as " +
-                      signature_.tensors[static_cast<size_t>(parameter.same_shape_as)].name + " has");
+                      signature_.tensors[static_cast<size_t>(parameter.same_shape_as)].name +
+                      " has");
     }
     std::string expected = "[";
-    for (size_t i = 0; i < parameter.dimensions.size(); i++) expected += (i ? ", " : "") + parameter.dimensions[i];
+    for (size_t i = 0; i < parameter.dimensions.size(); i++)
+      expected += (i ? ", " : "") + parameter.dimensions[i];
     expected += "]";
     if (tensor.rank != static_cast<int>(parameter.dimensions.size()))
-      return fail(VOLTAIC_ERROR_SHAPE, parameter, "has shape " + shape_text(tensor) + ", expected " + expected);
+      return fail(VOLTAIC_ERROR_SHAPE, parameter,
+                  "has shape " + shape_text(tensor) + ", expected " + expected);
     for (int i = 0; i < tensor.rank; i++) {
       const std::string& dimension = parameter.dimensions[static_cast<size_t>(i)];
       int64_t wanted = 0;
@@ -188,13 +197,14 @@ class Checker {
       }
       if (tensor.shape[i] != wanted)
         return fail(VOLTAIC_ERROR_SHAPE, parameter,
-                    "has shape " + shape_text(tensor) + ", expected " + expected + " with " + dimension + " = " +
-                        std::to_string(wanted) + because);
+                    "has shape " + shape_text(tensor) + ", expected " + expected + " with " +
+                        dimension + " = " + std::to_string(wanted) + because);
     }
     return VOLTAIC_OK;
   }
 
-  voltaic_status fail(voltaic_status status, const TensorParameter& parameter, const std::string& what) {
+  voltaic_status fail(voltaic_status status, const TensorParameter& parameter,
+                      const std::string& what) {
     message_ = std::string(signature_.row->name) + ": " + parameter.name + " " + what;
     return status;
   }
@@ -208,16 +218,18 @@ class Checker {
 }  // namespace
 
 const std::vector<KernelSignature>& kernel_table() {
-  static const std::vector<KernelSignature>* const table = new std::vector<KernelSignature>(parse_table());
+  static const std::vector<KernelSignature>* const table =
+      new std::vector<KernelSignature>(parse_table());
   return *table;
 }
 
-voltaic_status check_call(const KernelSignature& signature, const voltaic_tensor* tensors, uint32_t tensor_count,
-                          uint32_t attribute_count, std::string& message) {
+voltaic_status check_call(const KernelSignature& signature, const voltaic_tensor* tensors,
+                          uint32_t tensor_count, uint32_t attribute_count, std::string& message) {
   if (tensor_count != signature.tensors.size() || attribute_count != signature.attributes.size()) {
-    message = std::string(signature.row->name) + ": got " + std::to_string(tensor_count) + " tensors and " +
-              std::to_string(attribute_count) + " attributes, expected " + std::to_string(signature.tensors.size()) +
-              " and " + std::to_string(signature.attributes.size());
+    message = std::string(signature.row->name) + ": got " + std::to_string(tensor_count) +
+              " tensors and " + std::to_string(attribute_count) + " attributes, expected " +
+              std::to_string(signature.tensors.size()) + " and " +
+              std::to_string(signature.attributes.size());
     return VOLTAIC_ERROR_ARGUMENT;
   }
   Checker checker(signature, tensors, message);

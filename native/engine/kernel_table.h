@@ -1,12 +1,13 @@
-// The kernel table: every op that a backend may implement, with the signature that the engine checks.
+// The kernel table: every op that a backend may implement, with the signature that the engine
+// checks.
 //
 // A signature lists the tensors in call order:  [out|inout] name[?]: dtype[shape]
-//   dtype   f32 bf16 i32 u8, or a variable that must agree within the call: F, G (f32 or bf16), A (any)
-//   shape   numbers; names that must agree within the call (rows, width); "*" for any shape;
+//   dtype   f32 bf16 i32 u8, or a variable that must agree within the call: F, G (f32 or bf16), A
+//   (any) shape   numbers; names that must agree within the call (rows, width); "*" for any shape;
 //           "=x" for the same shape as the argument x
 //   ?       optional: the argument may be left out
-// Attributes are numbers, in order. Tensors are contiguous and row-major. One op, one row: the addon's
-// binding, its checks and its error messages all come from here.
+// Attributes are numbers, in order. Tensors are contiguous and row-major. One op, one row: the
+// addon's binding, its checks and its error messages all come from here.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -44,9 +45,9 @@ struct KernelSignature {
 // The parsed table, in the order of the rows; an op's number is its index here.
 const std::vector<KernelSignature>& kernel_table();
 
-// Checks tensors and attribute count against a signature. On failure writes a sentence that names the
-// op, the argument, what came and what was expected.
-voltaic_status check_call(const KernelSignature& signature, const voltaic_tensor* tensors, uint32_t tensor_count,
-                          uint32_t attribute_count, std::string& message);
+// Checks tensors and attribute count against a signature. On failure writes a sentence that names
+// the op, the argument, what came and what was expected.
+voltaic_status check_call(const KernelSignature& signature, const voltaic_tensor* tensors,
+                          uint32_t tensor_count, uint32_t attribute_count, std::string& message);
 
-} // namespace voltaic
+}  // namespace voltaic

@@ -1,5 +1,5 @@
-// The worker pool. Workers spin briefly for the next piece of work, then sleep: waking a sleeping thread costs
-// tens of microseconds, and kernels follow each other within a few.
+// The worker pool. Workers spin briefly for the next piece of work, then sleep: waking a sleeping
+// thread costs tens of microseconds, and kernels follow each other within a few.
 #include "parallel.h"
 
 #include <sched.h>
@@ -30,9 +30,9 @@ inline void pause_briefly() {
 #endif
 }
 
-// One parallel region at a time. A region opens when the generation moves on and closes when its number is stored as
-// closed; a worker announces itself before it looks, and run() closes before it counts who is inside, so no worker can
-// touch a region that run() has left.
+// One parallel region at a time. A region opens when the generation moves on and closes when its
+// number is stored as closed; a worker announces itself before it looks, and run() closes before it
+// counts who is inside, so no worker can touch a region that run() has left.
 class Pool {
  public:
   void run(int64_t tasks, TaskFunction function, void* context) {
@@ -59,7 +59,8 @@ class Pool {
     }
     work();
     // No worker may enter from here on; wait for those inside.
-    closed_generation_.store(generation_.load(std::memory_order_relaxed), std::memory_order_seq_cst);
+    closed_generation_.store(generation_.load(std::memory_order_relaxed),
+                             std::memory_order_seq_cst);
     while (inside_.load(std::memory_order_seq_cst) > 0) pause_briefly();
     inside_region = false;
   }
@@ -89,7 +90,8 @@ class Pool {
         sleepers_.fetch_sub(1, std::memory_order_seq_cst);
       }
       seen = generation_.load(std::memory_order_acquire);
-      // Announce, then look whether the region is still open: run() does the two in the other order.
+      // Announce, then look whether the region is still open: run() does the two in the other
+      // order.
       inside_.fetch_add(1, std::memory_order_seq_cst);
       if (closed_generation_.load(std::memory_order_seq_cst) < seen &&
           number < allowed_.load(std::memory_order_relaxed)) {
@@ -137,7 +139,8 @@ Pool& pool() {
   return *instance;
 }
 
-// The CPU limit of a container (control groups, version 2 then 1), rounded up; 0 when there is none.
+// The CPU limit of a container (control groups, version 2 then 1), rounded up; 0 when there is
+// none.
 int container_limit() {
   double quota = 0, period = 0;
   if (FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
@@ -154,7 +157,9 @@ int container_limit() {
   return quota > 0 && period > 0 ? static_cast<int>((quota + period - 1) / period) : 0;
 }
 
-int clamp_threads(int threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
+int clamp_threads(int threads) {
+  return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads;
+}
 
 std::atomic<int>& thread_setting() {
   static std::atomic<int> setting{available_processors()};
@@ -173,7 +178,9 @@ struct Scratch {
 
 }  // namespace
 
-void parallel_tasks(int64_t tasks, TaskFunction function, void* context) { pool().run(tasks, function, context); }
+void parallel_tasks(int64_t tasks, TaskFunction function, void* context) {
+  pool().run(tasks, function, context);
+}
 
 int available_processors() {
   int count = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));

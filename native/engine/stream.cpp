@@ -28,7 +28,8 @@ inline void pause_briefly() {
 
 Stream::Stream(const voltaic_backend* backend, int32_t device) : backend_(backend), ring_(kRing) {
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
-  if (backend_->stream_create(device, &stream_, message) != VOLTAIC_OK) throw std::runtime_error(message);
+  if (backend_->stream_create(device, &stream_, message) != VOLTAIC_OK)
+    throw std::runtime_error(message);
   thread_ = std::thread(&Stream::work, this);
 }
 
@@ -60,8 +61,9 @@ void Stream::finish_push() {
   }
 }
 
-void Stream::queue_kernel(voltaic_kernel kernel, const char* op, const voltaic_tensor* tensors, uint32_t tensor_count,
-                          const double* attributes, uint32_t attribute_count) {
+void Stream::queue_kernel(voltaic_kernel kernel, const char* op, const voltaic_tensor* tensors,
+                          uint32_t tensor_count, const double* attributes,
+                          uint32_t attribute_count) {
   Command& command = begin_push();
   command.kind = Kind::kernel;
   command.kernel = kernel;
@@ -114,11 +116,19 @@ StreamError Stream::wait() {
   return result.get();
 }
 
-StreamError Stream::synchronize() {
+void Stream::drain() {
+  std::promise<void> reached;
+  Command& command = begin_push();
+  command.kind = Kind::fence;
+  command.done = [&](StreamError) { reached.set_value(); };
+  finish_push();
+  reached.get_future().get();
+}
+
+void Stream::synchronize() {
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
   const voltaic_status status = backend_->synchronize(stream_, message);
   if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK) error_ = {status, message};
-  return std::exchange(error_, {});
 }
 
 void Stream::execute(Command& command) {
@@ -140,18 +150,23 @@ void Stream::execute(Command& command) {
       return;
     }
     case Kind::upload:
-      status = backend_->copy(stream_, command.to, command.from, command.bytes, VOLTAIC_COPY_HOST_TO_DEVICE, message);
-      if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK) error_ = {status, std::string("upload: ") + message};
+      status = backend_->copy(stream_, command.to, command.from, command.bytes,
+                              VOLTAIC_COPY_HOST_TO_DEVICE, message);
+      if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK)
+        error_ = {status, std::string("upload: ") + message};
       command.staging.reset();
       return;
     case Kind::download:
       if (error_.status == VOLTAIC_OK && command.bytes > 0) {
-        status = backend_->copy(stream_, command.to, command.from, command.bytes, VOLTAIC_COPY_DEVICE_TO_HOST, message);
+        status = backend_->copy(stream_, command.to, command.from, command.bytes,
+                                VOLTAIC_COPY_DEVICE_TO_HOST, message);
         if (status != VOLTAIC_OK) error_ = {status, std::string("download: ") + message};
       }
       [[fallthrough]];
-    case Kind::marker: {
-      StreamError error = synchronize();
+    case Kind::marker:
+    case Kind::fence: {
+      synchronize();
+      StreamError error = command.kind == Kind::fence ? StreamError{} : std::exchange(error_, {});
       const Completion done = std::exchange(command.done, nullptr);
       if (done) done(std::move(error));
       return;
@@ -163,14 +178,16 @@ void Stream::work() {
   uint64_t at = 0;
   for (;;) {
     int spins = 0;
-    while (pushed_.load(std::memory_order_acquire) == at && !stop_.load(std::memory_order_relaxed)) {
+    while (pushed_.load(std::memory_order_acquire) == at &&
+           !stop_.load(std::memory_order_relaxed)) {
       if (++spins < kSpins) {
         pause_briefly();
         continue;
       }
       std::unique_lock<std::mutex> lock(mutex_);
       sleeping_.store(true, std::memory_order_seq_cst);
-      wake_.wait(lock, [&] { return pushed_.load(std::memory_order_seq_cst) != at || stop_.load(); });
+      wake_.wait(lock,
+                 [&] { return pushed_.load(std::memory_order_seq_cst) != at || stop_.load(); });
       sleeping_.store(false, std::memory_order_seq_cst);
     }
     if (stop_.load()) break;

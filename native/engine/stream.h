@@ -1,8 +1,9 @@
 // A stream: a queue of work in order, and the thread that does it.
 //
-// JavaScript queues kernels and copies and goes on; the stream's thread takes them from a ring and calls the backend.
-// The CPU backend computes in that thread (and the worker pool), a device backend launches from it. A kernel that fails
-// leaves its error on the stream; what was queued behind it is skipped, and the next wait or download reports it.
+// JavaScript queues kernels and copies and goes on; the stream's thread takes them from a ring and
+// calls the backend. The CPU backend computes in that thread (and the worker pool), a device
+// backend launches from it. A kernel that fails leaves its error on the stream; what was queued
+// behind it is skipped, and the next wait or download reports it.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -34,14 +35,15 @@ class Stream {
  public:
   // Throws std::runtime_error when the backend gives no stream.
   Stream(const voltaic_backend* backend, int32_t device);
-  // Ends after the command that is running; commands still queued are dropped, their completions called with an error.
+  // Ends after the command that is running; commands still queued are dropped, their completions
+  // called with an error.
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
   // tensors and attributes are copied. Queues block while the ring is full.
-  void queue_kernel(voltaic_kernel kernel, const char* op, const voltaic_tensor* tensors, uint32_t tensor_count,
-                    const double* attributes, uint32_t attribute_count);
+  void queue_kernel(voltaic_kernel kernel, const char* op, const voltaic_tensor* tensors,
+                    uint32_t tensor_count, const double* attributes, uint32_t attribute_count);
   // Copies bytes from `from` at once; they reach `to` in order.
   void queue_upload(void* to, const void* from, size_t bytes);
   // to must stay valid until done is called.
@@ -49,9 +51,11 @@ class Stream {
   void queue_marker(Completion done);
   // Blocks until all that is queued has been done; takes the error.
   StreamError wait();
+  // Blocks as wait() does, but leaves the error for the next download or wait to report.
+  void drain();
 
  private:
-  enum class Kind : uint8_t { kernel, upload, download, marker };
+  enum class Kind : uint8_t { kernel, upload, download, marker, fence };
   struct Command {
     Kind kind = Kind::marker;
     uint32_t tensor_count = 0, attribute_count = 0;
@@ -70,7 +74,7 @@ class Stream {
   void finish_push();
   void work();
   void execute(Command& command);
-  StreamError synchronize();
+  void synchronize();
 
   const voltaic_backend* backend_;
   voltaic_stream* stream_ = nullptr;

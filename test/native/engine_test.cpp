@@ -14,7 +14,8 @@ using namespace voltaic::test;
 
 namespace {
 const voltaic_backend* backend() { return cpu_backend("portable"); }
-voltaic_status allocate(CachingAllocator& allocator, size_t bytes, Block& block, std::string& message) {
+voltaic_status allocate(CachingAllocator& allocator, size_t bytes, Block& block,
+                        std::string& message) {
   return allocator.allocate(bytes, block, message, [] {});
 }
 }  // namespace
@@ -22,15 +23,16 @@ voltaic_status allocate(CachingAllocator& allocator, size_t bytes, Block& block,
 // Known answers of the reference implementation (Random123, kat_vectors).
 TEST(philox_known_answers) {
   const voltaic_random4 zeros = voltaic_philox(0, 0, 0, 0, 0, 0);
-  EXPECT(zeros.word[0] == 0x6627e8d5 && zeros.word[1] == 0xe169c58d && zeros.word[2] == 0xbc57ac4c &&
-         zeros.word[3] == 0x9b00dbd8);
+  EXPECT(zeros.word[0] == 0x6627e8d5 && zeros.word[1] == 0xe169c58d &&
+         zeros.word[2] == 0xbc57ac4c && zeros.word[3] == 0x9b00dbd8);
   const uint32_t f = 0xffffffff;
   const voltaic_random4 ones = voltaic_philox(f, f, f, f, f, f);
   EXPECT(ones.word[0] == 0x408f276d && ones.word[1] == 0x41c83b0e && ones.word[2] == 0xa20bc7c6 &&
          ones.word[3] == 0x6d5451fd);
   const voltaic_random4 pi =
       voltaic_philox(0xa4093822, 0x299f31d0, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344);
-  EXPECT(pi.word[0] == 0xd16cfe09 && pi.word[1] == 0x94fdcceb && pi.word[2] == 0x5001e420 && pi.word[3] == 0x24126ea1);
+  EXPECT(pi.word[0] == 0xd16cfe09 && pi.word[1] == 0x94fdcceb && pi.word[2] == 0x5001e420 &&
+         pi.word[3] == 0x24126ea1);
 }
 
 TEST(philox_uniform_stays_inside) {
@@ -95,7 +97,9 @@ TEST(allocator_limit_is_an_error_with_numbers) {
   Block a, b;
   EXPECT(allocate(allocator, 3 << 20, a, message) == VOLTAIC_OK);
   EXPECT(allocate(allocator, 3 << 20, b, message) == VOLTAIC_ERROR_OUT_OF_MEMORY);
-  EXPECT_TEXT(message.find("3 MB asked") != std::string::npos && message.find("limit 4 MB") != std::string::npos, message);
+  EXPECT_TEXT(message.find("3 MB asked") != std::string::npos &&
+                  message.find("limit 4 MB") != std::string::npos,
+              message);
   // Cached memory goes back before an allocation fails.
   allocator.release(a);
   EXPECT(allocate(allocator, 2 << 20, b, message) == VOLTAIC_OK);

@@ -43,7 +43,8 @@ class DeviceArray {
   DeviceArray(const Array& array) : bytes_(array.bytes.size()) {
     char message[VOLTAIC_MESSAGE_LENGTH] = "";
     // A guard of 64 bytes on either side shows writes out of bounds also without a sanitizer.
-    if (state.backend->memory_allocate(0, bytes_ + 128, &memory_, message) != VOLTAIC_OK) std::abort();
+    if (state.backend->memory_allocate(0, bytes_ + 128, &memory_, message) != VOLTAIC_OK)
+      std::abort();
     const std::vector<uint8_t> guard(64, kGuard);
     copy(memory_, guard.data(), 64, VOLTAIC_COPY_HOST_TO_DEVICE);
     copy(end(), guard.data(), 64, VOLTAIC_COPY_HOST_TO_DEVICE);
@@ -91,13 +92,15 @@ const KernelSignature* find_signature(const char* op) {
 
 voltaic_kernel find_kernel(const char* op) {
   for (uint32_t i = 0; i < state.backend->kernel_count; i++)
-    if (std::strcmp(state.backend->kernels[i].name, op) == 0) return state.backend->kernels[i].kernel;
+    if (std::strcmp(state.backend->kernels[i].name, op) == 0)
+      return state.backend->kernels[i].kernel;
   return nullptr;
 }
 
 // One call; results holds the bytes of all arrays afterwards.
-voltaic_status call_once(const KernelSignature& signature, voltaic_kernel kernel, const std::vector<Array*>& arrays,
-                         const std::vector<double>& attributes, std::vector<std::vector<uint8_t>>& results) {
+voltaic_status call_once(const KernelSignature& signature, voltaic_kernel kernel,
+                         const std::vector<Array*>& arrays, const std::vector<double>& attributes,
+                         std::vector<std::vector<uint8_t>>& results) {
   std::vector<std::unique_ptr<DeviceArray>> device;
   std::vector<voltaic_tensor> tensors(arrays.size());
   for (size_t i = 0; i < arrays.size(); i++) {
@@ -107,7 +110,8 @@ voltaic_status call_once(const KernelSignature& signature, voltaic_kernel kernel
     device.emplace_back();
     if (arrays[i] == nullptr) continue;
     Array copy = *arrays[i];
-    if (signature.tensors[i].role == Role::out) std::fill(copy.bytes.begin(), copy.bytes.end(), uint8_t{0xFF});
+    if (signature.tensors[i].role == Role::out)
+      std::fill(copy.bytes.begin(), copy.bytes.end(), uint8_t{0xFF});
     // The same Array given twice is the same memory (in-place use).
     for (size_t j = 0; j < i; j++)
       if (arrays[j] == arrays[i]) tensors[i].data = tensors[j].data;
@@ -121,8 +125,9 @@ voltaic_status call_once(const KernelSignature& signature, voltaic_kernel kernel
     for (size_t d = 0; d < copy.shape.size(); d++) tensor.shape[d] = copy.shape[d];
   }
   state.message.clear();
-  voltaic_status status = check_call(signature, tensors.data(), static_cast<uint32_t>(tensors.size()),
-                                     static_cast<uint32_t>(attributes.size()), state.message);
+  voltaic_status status =
+      check_call(signature, tensors.data(), static_cast<uint32_t>(tensors.size()),
+                 static_cast<uint32_t>(attributes.size()), state.message);
   if (status != VOLTAIC_OK) return status;
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
   voltaic_call call = {};
@@ -143,8 +148,8 @@ voltaic_status call_once(const KernelSignature& signature, voltaic_kernel kernel
     for (size_t j = 0; j < i && arrays[i] != nullptr; j++)
       if (arrays[j] == arrays[i]) results.back() = results[j];
     if (!device[i]) continue;
-    EXPECT_TEXT(device[i]->guards_hold(),
-                std::string(signature.row->name) + " wrote outside of " + signature.tensors[i].name);
+    EXPECT_TEXT(device[i]->guards_hold(), std::string(signature.row->name) + " wrote outside of " +
+                                              signature.tensors[i].name);
     results.back() = device[i]->read();
   }
   return status;
@@ -164,16 +169,18 @@ bool expect(bool condition, const char* file, int line, const std::string& text)
     state.failed++;
     if (state.failed <= 60)
       std::printf("not ok %s [%s, seed %lld] %s:%d: %s%s%s\n", state.test, state.name.c_str(),
-                  static_cast<long long>(state.seed), file, line, text.c_str(), state.message.empty() ? "" : " | ",
-                  state.message.c_str());
+                  static_cast<long long>(state.seed), file, line, text.c_str(),
+                  state.message.empty() ? "" : " | ", state.message.c_str());
   }
   return condition;
 }
 
-Array::Array(voltaic_dtype type, std::vector<int64_t> dimensions) : dtype(type), shape(std::move(dimensions)) {
+Array::Array(voltaic_dtype type, std::vector<int64_t> dimensions)
+    : dtype(type), shape(std::move(dimensions)) {
   bytes.assign(static_cast<size_t>(elements()) * dtype_size(dtype), 0xFF);
 }
-Array Array::of_floats(voltaic_dtype dtype, std::vector<int64_t> shape, const std::vector<double>& values) {
+Array Array::of_floats(voltaic_dtype dtype, std::vector<int64_t> shape,
+                       const std::vector<double>& values) {
   Array array(dtype, std::move(shape));
   for (size_t i = 0; i < values.size(); i++) array.set(static_cast<int64_t>(i), values[i]);
   return array;
@@ -239,7 +246,9 @@ std::vector<double> Array::values() const {
 
 double round_to(voltaic_dtype dtype, double value) {
   const float f = static_cast<float>(value);
-  return dtype == VOLTAIC_BFLOAT16 ? scalars::bfloat16_bits_to_float(scalars::float_to_bfloat16_bits(f)) : f;
+  return dtype == VOLTAIC_BFLOAT16
+             ? scalars::bfloat16_bits_to_float(scalars::float_to_bfloat16_bits(f))
+             : f;
 }
 
 uint64_t Random::next() {  // SplitMix64
@@ -260,7 +269,8 @@ int64_t Random::integer(int64_t low, int64_t high) {
   return low + static_cast<int64_t>(next() % static_cast<uint64_t>(high - low + 1));
 }
 int64_t Random::size(int64_t most) {
-  constexpr int64_t awkward[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, 127, 128, 129, 251};
+  constexpr int64_t awkward[] = {1,  2,  3,  4,  5,  7,  8,  9,  13,  15,  16,  17,
+                                 31, 32, 33, 47, 63, 64, 65, 97, 127, 128, 129, 251};
   const int64_t chosen = next() & 1 ? awkward[next() % 24] : integer(1, most);
   return chosen <= most ? chosen : integer(1, most);
 }
@@ -271,7 +281,8 @@ Array Random::array(voltaic_dtype dtype, std::vector<int64_t> shape, double low,
 }
 Array Random::int_array(std::vector<int64_t> shape, int64_t low, int64_t high) {
   Array array(VOLTAIC_INT32, std::move(shape));
-  for (int64_t i = 0; i < array.elements(); i++) array.set(i, static_cast<double>(integer(low, high)));
+  for (int64_t i = 0; i < array.elements(); i++)
+    array.set(i, static_cast<double>(integer(low, high)));
   return array;
 }
 Array Random::offsets(int64_t sequences, int64_t shortest, int64_t longest) {
@@ -303,7 +314,8 @@ bool run(const char* op, std::vector<Array*> arrays, std::vector<double> attribu
   state.status = call_once(*signature, kernel, arrays, attributes, first);
   if (state.status != VOLTAIC_OK) return false;
   set_thread_count(3);
-  EXPECT_TEXT(call_once(*signature, kernel, arrays, attributes, second) == VOLTAIC_OK, "second run");
+  EXPECT_TEXT(call_once(*signature, kernel, arrays, attributes, second) == VOLTAIC_OK,
+              "second run");
   for (size_t i = 0; i < arrays.size(); i++) {
     if (arrays[i] == nullptr || first[i].empty()) continue;
     EXPECT_TEXT(first[i] == second[i], std::string(op) + ": " + signature->tensors[i].name +
@@ -319,8 +331,9 @@ voltaic_status last_status() { return state.status; }
 const std::string& last_message() { return state.message; }
 const std::string& backend_name() { return state.name; }
 
-bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance, const char* file, int line,
-                  const std::string& text, const std::vector<double>* sixteen_bit) {
+bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance,
+                  const char* file, int line, const std::string& text,
+                  const std::vector<double>* sixteen_bit) {
   if (static_cast<int64_t>(expected.size()) != actual.elements())
     return expect(false, file, line, text + ": sizes differ in the test");
   double sum = 0;
@@ -335,13 +348,15 @@ bool expect_close(const Array& actual, const std::vector<double>& expected, doub
     const double difference = std::fabs(value - want);
     if (bf16) {
       error += difference * difference;
-      const double plain = (sixteen_bit ? (*sixteen_bit)[i] : round_to(VOLTAIC_BFLOAT16, want)) - want;
+      const double plain =
+          (sixteen_bit ? (*sixteen_bit)[i] : round_to(VOLTAIC_BFLOAT16, want)) - want;
       allowed += plain * plain;
     }
     const double bound = bf16 ? INFINITY : tolerance * (scale + std::fabs(want));
     if (!(difference <= bound)) {
       char detail[200];
-      std::snprintf(detail, sizeof detail, ": element %zu is %.9g, expected %.9g (scale %.3g, tolerance %.2g)", i, value,
+      std::snprintf(detail, sizeof detail,
+                    ": element %zu is %.9g, expected %.9g (scale %.3g, tolerance %.2g)", i, value,
                     want, scale, tolerance);
       return expect(false, file, line, text + detail);
     }
@@ -352,23 +367,24 @@ bool expect_close(const Array& actual, const std::vector<double>& expected, doub
     allowed = 2 * std::sqrt(allowed / n) + tolerance * scale;
     if (!(error <= allowed)) {
       char detail[160];
-      std::snprintf(detail, sizeof detail, ": bf16 error %.3g over the allowed %.3g", error, allowed);
+      std::snprintf(detail, sizeof detail, ": bf16 error %.3g over the allowed %.3g", error,
+                    allowed);
       return expect(false, file, line, text + detail);
     }
   }
   return expect(true, file, line, text);
 }
 
-bool expect_equal(const Array& actual, const std::vector<int64_t>& expected, const char* file, int line,
-                  const std::string& text) {
+bool expect_equal(const Array& actual, const std::vector<int64_t>& expected, const char* file,
+                  int line, const std::string& text) {
   if (static_cast<int64_t>(expected.size()) != actual.elements())
     return expect(false, file, line, text + ": sizes differ in the test");
   for (size_t i = 0; i < expected.size(); i++)
     if (static_cast<int64_t>(actual.at(static_cast<int64_t>(i))) != expected[i])
       return expect(false, file, line,
                     text + ": element " + std::to_string(i) + " is " +
-                        std::to_string(static_cast<int64_t>(actual.at(static_cast<int64_t>(i)))) + ", expected " +
-                        std::to_string(expected[i]));
+                        std::to_string(static_cast<int64_t>(actual.at(static_cast<int64_t>(i)))) +
+                        ", expected " + std::to_string(expected[i]));
   return expect(true, file, line, text);
 }
 
@@ -384,13 +400,14 @@ int run_all(int count, char** arguments) {
   if (backend.starts_with("cpu:")) {
     state.backend = cpu_backend(backend.substr(4));
   } else if (void* library = dlopen(backend.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-    const auto entry =
-        reinterpret_cast<voltaic_backend_entry_function>(dlsym(library, VOLTAIC_BACKEND_ENTRY_NAME));
+    const auto entry = reinterpret_cast<voltaic_backend_entry_function>(
+        dlsym(library, VOLTAIC_BACKEND_ENTRY_NAME));
     if (entry != nullptr) state.backend = entry(VOLTAIC_BACKEND_ABI_VERSION);
   }
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
   if (state.backend == nullptr) {
-    std::printf("# %s does not run on this machine\n0 passed, 0 failed, 1 skipped\n", backend.c_str());
+    std::printf("# %s does not run on this machine\n0 passed, 0 failed, 1 skipped\n",
+                backend.c_str());
     return 0;
   }
   if (state.backend->stream_create(0, &state.stream, message) != VOLTAIC_OK) {
@@ -403,7 +420,8 @@ int run_all(int count, char** arguments) {
     state.seed = -1;
     const int before = state.failed;
     test.body();
-    std::printf("%s %s [%s]\n", state.failed == before ? "ok" : "not ok", test.name, backend.c_str());
+    std::printf("%s %s [%s]\n", state.failed == before ? "ok" : "not ok", test.name,
+                backend.c_str());
     std::fflush(stdout);
   }
   state.backend->stream_destroy(state.stream);

@@ -1,8 +1,10 @@
-// A small test harness for native code: named tests, seeded random arrays, and kernels called by name on any backend.
+// A small test harness for native code: named tests, seeded random arrays, and kernels called by
+// name on any backend.
 //
-// A kernel test computes its expectation in double precision, in plain loops, from the very inputs the kernel got, and
-// compares. Every run of a kernel goes through the kernel table's checks, starts from poisoned outputs (NaN), and is
-// repeated with one and with several threads: the bits must agree.
+// A kernel test computes its expectation in double precision, in plain loops, from the very inputs
+// the kernel got, and compares. Every run of a kernel goes through the kernel table's checks,
+// starts from poisoned outputs (NaN), and is repeated with one and with several threads: the bits
+// must agree.
 //
 //   TEST(layer_norm_forward) {
 //     for (Random random : seeds(20)) {                 // prints the seed when something fails
@@ -31,8 +33,8 @@ struct Test {
 };
 bool register_test(const char* name, void (*body)());
 
-#define TEST(name)                                                                        \
-  static void test_##name();                                                              \
+#define TEST(name)                                                                         \
+  static void test_##name();                                                               \
   static const bool registered_##name = voltaic::test::register_test(#name, &test_##name); \
   static void test_##name()
 
@@ -50,7 +52,8 @@ struct Array {
   Array() = default;
   // Poisoned: every byte 0xFF, a NaN in both float types, -1 in int32.
   Array(voltaic_dtype dtype, std::vector<int64_t> shape);
-  static Array of_floats(voltaic_dtype dtype, std::vector<int64_t> shape, const std::vector<double>& values);
+  static Array of_floats(voltaic_dtype dtype, std::vector<int64_t> shape,
+                         const std::vector<double>& values);
   static Array of_ints(std::vector<int64_t> shape, const std::vector<int32_t>& values);
   static Array zeros(voltaic_dtype dtype, std::vector<int64_t> shape);
 
@@ -82,7 +85,8 @@ class Random {
  private:
   uint64_t state_;
 };
-// Generators for count runs; the seed in use is printed with failures. --seed N runs that one alone.
+// Generators for count runs; the seed in use is printed with failures. --seed N runs that one
+// alone.
 struct Seeds {
   int count;
   struct Iterator {
@@ -100,29 +104,34 @@ struct Seeds {
 inline Seeds seeds(int count) { return {count}; }
 
 // ---- kernels
-// Runs an op on the backend under test, through the table's checks. nullptr: an optional argument left out.
-// Returns true when it succeeded; last_message() has the sentence otherwise. Arrays whose role is out are poisoned
-// first; the call is made once with 1 thread and once with several, from the same inputs, and the bits must agree.
+// Runs an op on the backend under test, through the table's checks. nullptr: an optional argument
+// left out. Returns true when it succeeded; last_message() has the sentence otherwise. Arrays whose
+// role is out are poisoned first; the call is made once with 1 thread and once with several, from
+// the same inputs, and the bits must agree.
 bool run(const char* op, std::vector<Array*> tensors, std::vector<double> attributes = {});
 voltaic_status last_status();
 const std::string& last_message();
 const std::string& backend_name();
 
 // ---- comparison
-// fp32: every |actual - expected| <= tolerance * (scale + |expected|), scale the root mean square of expected.
-// bf16: the root mean square error is at most twice that of rounding a straightforward 16-bit computation's results:
-//       twice the error of `sixteen_bit` (default: expected rounded to bf16) against expected, plus tolerance * scale.
+// fp32: every |actual - expected| <= tolerance * (scale + |expected|), scale the root mean square
+// of expected. bf16: the root mean square error is at most twice that of rounding a straightforward
+// 16-bit computation's results:
+//       twice the error of `sixteen_bit` (default: expected rounded to bf16) against expected, plus
+//       tolerance * scale.
 // NaN where none is expected fails. Returns whether it held and counts the check.
-bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance, const char* file, int line,
-                  const std::string& text, const std::vector<double>* sixteen_bit = nullptr);
+bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance,
+                  const char* file, int line, const std::string& text,
+                  const std::vector<double>* sixteen_bit = nullptr);
 #define EXPECT_CLOSE(actual, expected, tolerance) \
   voltaic::test::expect_close((actual), (expected), (tolerance), __FILE__, __LINE__, #actual)
-#define EXPECT_CLOSE_16(actual, expected, tolerance, sixteen_bit) \
-  voltaic::test::expect_close((actual), (expected), (tolerance), __FILE__, __LINE__, #actual, &(sixteen_bit))
+#define EXPECT_CLOSE_16(actual, expected, tolerance, sixteen_bit)                             \
+  voltaic::test::expect_close((actual), (expected), (tolerance), __FILE__, __LINE__, #actual, \
+                              &(sixteen_bit))
 
 // int32 and uint8 arrays: equality
-bool expect_equal(const Array& actual, const std::vector<int64_t>& expected, const char* file, int line,
-                  const std::string& text);
+bool expect_equal(const Array& actual, const std::vector<int64_t>& expected, const char* file,
+                  int line, const std::string& text);
 #define EXPECT_EQUAL(actual, expected) \
   voltaic::test::expect_equal((actual), (expected), __FILE__, __LINE__, #actual)
 

@@ -309,7 +309,9 @@ t.test('writeFolderAtomically', async (t) => {
     const folder = t.testdir({ a: { one: '' }, b: { two: '' } })
     t.equal(addon.exchangePaths(join(folder, 'a'), join(folder, 'b')), true)
     t.strictSame([readdirSync(join(folder, 'a')), readdirSync(join(folder, 'b'))], [['two'], ['one']])
-    t.throws(() => addon.exchangePaths(join(folder, 'a'), join(folder, 'no')), { errno: -2 })
+    t.throws(() => addon.exchangePaths(join(folder, 'a'), join(folder, 'no')), {
+      errno: -2,
+    } as unknown as Error)
   })
 
   t.test('keeps the old folder when the writer throws', async (t) => {
