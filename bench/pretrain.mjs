@@ -1,0 +1,109 @@
+// npm run bench:pretrain [-- --size NAME,... --precision fp32,bf16 --batch-size N --sequence-length N] [--json FILE]:
+// tokens per second of whole pre-training steps on random tokens, peak memory, and how late a 10 ms timer fires meanwhile.
+import { parseArgs } from 'node:util'
+import { deviceInfo, memoryStats, threads } from '../dist/runtime/index.js'
+import { JointTrainer } from '../dist/training/joint-trainer.js'
+import { modelConfigs, resolvePretrainOptions } from '../dist/training/options.js'
+import { flopsPerToken } from '../dist/training/plan.js'
+import { device, writeJson } from './harness.mjs'
+
+const { values } = parseArgs({
+  options: {
+    size: { type: 'string', default: 'tiny,small' },
+    precision: { type: 'string', default: 'fp32,bf16' },
+    'batch-size': { type: 'string', default: '32' },
+    'sequence-length': { type: 'string', default: '128' },
+    steps: { type: 'string', default: '6' },
+    json: { type: 'string' },
+  },
+})
+
+const vocabSize = 30522
+const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]
+
+function randomBatch(tokens, length, seed) {
+  const sequences = tokens / length
+  return {
+    ids: Int32Array.from({ length: tokens }, (_, i) =>
+      i % length === 0 ? 101 : i % length === length - 1 ? 102 : 1000 + ((i * 7919 + seed * 104729) % 29000),
+    ),
+    types: new Int32Array(tokens),
+    positions: Int32Array.from({ length: tokens }, (_, i) => i % length),
+    offsets: Int32Array.from({ length: sequences + 1 }, (_, i) => i * length),
+    longest: length,
+    epoch: 0,
+  }
+}
+
+/** How late timers of 10 ms fire, until stopped. */
+function watchEventLoop() {
+  const delays = []
+  let due = performance.now() + 10
+  const timer = setInterval(() => {
+    delays.push(Math.max(0, performance.now() - due))
+    due = performance.now() + 10
+  }, 10)
+  return () => {
+    clearInterval(timer)
+    return delays.sort((a, b) => a - b)
+  }
+}
+
+const results = []
+console.log(`${deviceInfo(device).name}, ${deviceInfo(device).instructionSet}, ${threads()} threads`)
+for (const size of values.size.split(',')) {
+  for (const precision of values.precision.split(',')) {
+    const [batchSize, sequenceLength] = [Number(values['batch-size']), Number(values['sequence-length'])]
+    const settings = resolvePretrainOptions({ output: '-', corpus: ['-'], size, batchSize, sequenceLength })
+    const configs = modelConfigs(settings, vocabSize, 0)
+    const special = { clsTokenId: 101, sepTokenId: 102, maskTokenId: 103 }
+    const trainer = new JointTrainer({ settings, ...configs, special, device, precision })
+    const tokens = batchSize * sequenceLength
+    const step = (i) => trainer.queueStep(i + 1000, [randomBatch(tokens, sequenceLength, i)])
+    for (let i = 0; i < 2; i++) await step(i)
+    const allocations = memoryStats(device).systemAllocations
+    const stopWatching = watchEventLoop()
+    const rates = []
+    let queueMs = 0
+    for (let i = 2; i < 2 + Number(values.steps); i++) {
+      const begin = performance.now()
+      const numbers = step(i)
+      queueMs += performance.now() - begin
+      await numbers
+      rates.push((tokens * 1000) / (performance.now() - begin))
+    }
+    const delays = stopWatching()
+    rates.sort((a, b) => a - b)
+    const median = quantile(rates, 0.5)
+    const flops = flopsPerToken(
+      configs.discriminator,
+      configs.generator,
+      sequenceLength,
+      settings.maskProbability,
+    )
+    const result = {
+      size,
+      precision,
+      batchSize,
+      sequenceLength,
+      tokensPerSecond: median,
+      least: rates[0],
+      most: rates.at(-1),
+      gflops: (median * flops) / 1e9,
+      peakMegabytes: memoryStats(device).peakReservedBytes / 2 ** 20,
+      allocationsAfterSecondStep: memoryStats(device).systemAllocations - allocations,
+      timerDelayP99: quantile(delays, 0.99) ?? 0,
+      javascriptMsPerStep: queueMs / Number(values.steps),
+    }
+    results.push(result)
+    console.log(
+      `${size} ${precision} ${batchSize}x${sequenceLength}: ${median.toFixed(0)} tokens/s (${rates[0].toFixed(0)}-${rates.at(-1).toFixed(0)}), ` +
+        `${result.gflops.toFixed(0)} GFLOP/s, ${result.peakMegabytes.toFixed(0)} MB, ` +
+        `${result.allocationsAfterSecondStep} allocations after the second step, ` +
+        `10 ms timer late by ${result.timerDelayP99.toFixed(1)} ms (p99), JavaScript ${result.javascriptMsPerStep.toFixed(1)} ms a step`,
+    )
+    trainer.dispose()
+  }
+}
+writeJson(results)
+process.exit(0)

@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+/** The command line: one file a command; this one knows their names, and how a command ends. */
+import { Command, CommanderError } from 'commander'
+import { packageVersion } from '../version.js'
+import { exitCodes, reportFailure } from './exit.js'
+import { addInfoCommand } from './info.js'
+import { addPretrainCommand } from './pretrain.js'
+import { addTokenizeCommand } from './tokenize.js'
+import { addTrainVocabCommand } from './train-vocab.js'
+
+const program = new Command('voltaic')
+  .description('Pre-train, fine-tune and run ELECTRA models.')
+  .version(packageVersion, '-v, --version')
+  .showHelpAfterError('(--help lists the options)')
+  .exitOverride()
+
+addPretrainCommand(program)
+addTokenizeCommand(program)
+addTrainVocabCommand(program)
+addInfoCommand(program)
+for (const command of program.commands)
+  command.exitOverride().showHelpAfterError('(--help lists the options)')
+
+// A reader that has seen enough (`| head`) ends the command.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') reportFailure(error)
+  process.exit(exitCodes.failed)
+})
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.usage
+  } else {
+    reportFailure(error)
+  }
+}

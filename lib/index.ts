@@ -1,0 +1,39 @@
+/** Voltaic: pre-train, fine-tune and run ELECTRA models inside Node, on a tensor engine written for this model family. */
+export {
+  type DataStatistics,
+  openCorpus,
+  type PrepareDataOptions,
+  type PreparedData,
+  prepareData,
+} from './data/index.js'
+export * from './electra/index.js'
+export { defineElectraConfig, type ElectraConfig, parseElectraConfig } from './formats/electra-config.js'
+export { readModelFolder, writeModelFolder } from './formats/model-folder.js'
+export { readSafetensors, writeSafetensors } from './formats/safetensors.js'
+export * from './nn/index.js'
+export * from './optim/index.js'
+export {
+  cudaReport,
+  type Device,
+  type DeviceName,
+  type DType,
+  deviceInfo,
+  type ErrorCode,
+  emptyCache,
+  instructionSets,
+  type KernelDescription,
+  kernelTable,
+  type MemoryStats,
+  memoryStats,
+  resolveDevice,
+  type Shape,
+  setMemoryLimit,
+  setThreads,
+  synchronize,
+  threads,
+  VoltaicError,
+} from './runtime/index.js'
+export * from './tensor/index.js'
+export * from './text/index.js'
+export * from './training/index.js'
+export { packageVersion as version } from './version.js'

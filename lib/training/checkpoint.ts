@@ -1,0 +1,180 @@
+/**
+ * Checkpoints: everything that decides the rest of a run. A folder `checkpoints/step-NNNNNNNNN` holds `state.json` and
+ * `tensors.safetensors` (weights and both moments, each one flat run in the arena's order); it is written aside, synced and
+ * renamed, so a checkpoint is there whole or not at all. The newest ones are kept.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
+import type { BatchState } from '../data/index.js'
+import { readSafetensors, type SafetensorsFile, writeSafetensors } from '../formats/safetensors.js'
+import { removeLeftovers, writeFolderAtomically } from '../runtime/atomic-file.js'
+import { VoltaicError } from '../runtime/errors.js'
+import { ioError } from '../runtime/mapped-file.js'
+import type { DecidedPrecision } from './options.js'
+
+export const checkpointFormat = 1
+
+/** What a checkpoint says of the run beside its tensors. */
+export interface CheckpointState {
+  readonly format: number
+  /** Steps done. */
+  readonly step: number
+  /** The optimizer's own count: updates since its moments were last zero. */
+  readonly optimizerSteps: number
+  /** Where the batches stand. */
+  readonly data: BatchState
+  readonly seed: number
+  /** Resolved when the run began, and followed by every resume. */
+  readonly device: string
+  readonly precision: DecidedPrecision
+  readonly instructionSet: string
+  /** Sums since the last row of metrics, so that a resumed run writes the same rows. */
+  readonly interval: Readonly<Record<string, number>>
+  /** How far the logs went. */
+  readonly metricsPosition: number
+  readonly events: { readonly fileName: string; readonly position: number }
+  /** Name, element offset and shape of each parameter in the flat tensors. */
+  readonly layout: readonly CheckpointSegment[]
+  /** CRC-32 of the flat tensors' bytes, one after the other, and of the rest of this; filled in by `save`. */
+  readonly checksum?: number
+}
+
+export interface CheckpointSegment {
+  readonly name: string
+  readonly offset: number
+  readonly shape: readonly number[]
+}
+
+/** The flat tensors of a checkpoint, in the arena's layout; detector counts of the interval under way. */
+export interface CheckpointTensors {
+  readonly parameters: Float32Array
+  readonly firstMoment: Float32Array
+  readonly secondMoment: Float32Array
+  readonly detectorCounts: Int32Array
+}
+
+const tensorsFile = 'tensors.safetensors'
+const stateFile = 'state.json'
+const folderName = (step: number): string => `step-${String(step).padStart(9, '0')}`
+const folderPattern = /^step-(\d{9,})$/
+
+export interface CheckpointFolder {
+  /** Steps of the checkpoints there are, ascending. */
+  steps(): number[]
+  /** Writes one, then removes all but the newest `keep`. */
+  save(state: CheckpointState, tensors: CheckpointTensors): Promise<void>
+  /** The newest; undefined when there is none. Throws ERR_FORMAT naming the file when it is damaged. */
+  load(): { readonly state: CheckpointState; readonly tensors: CheckpointTensors } | undefined
+  remove(): void
+}
+
+export function openCheckpoints(output: string, keep: number): CheckpointFolder {
+  const folder = join(output, 'checkpoints')
+  const steps = (): number[] => {
+    if (!existsSync(folder)) return []
+    return readdirSync(folder)
+      .map((name) => Number(folderPattern.exec(name)?.[1] ?? Number.NaN))
+      .filter((step) => !Number.isNaN(step))
+      .sort((a, b) => a - b)
+  }
+  return {
+    steps,
+    async save(state, tensors) {
+      try {
+        mkdirSync(folder, { recursive: true })
+      } catch (cause) {
+        throw ioError('make', folder, cause)
+      }
+      await removeLeftovers(folder)
+      await writeFolderAtomically(join(folder, folderName(state.step)), async (place) => {
+        await writeSafetensors(join(place, tensorsFile), describe(tensors), { format: 'voltaic' })
+        const complete: CheckpointState = { ...state, checksum: checksumOf(state, tensors) }
+        await writeFile(join(place, stateFile), `${JSON.stringify(complete, null, 1)}\n`)
+      })
+      const old = steps()
+      for (const step of old.slice(0, Math.max(0, old.length - keep))) {
+        if (step < state.step) rmSync(join(folder, folderName(step)), { recursive: true, force: true })
+      }
+    },
+    load() {
+      const newest = steps().at(-1)
+      if (newest === undefined) return undefined
+      const path = join(folder, folderName(newest))
+      const state = readState(join(path, stateFile), path)
+      using file = openTensors(join(path, tensorsFile), path)
+      const tensors = {
+        parameters: file.float32('parameters').slice(),
+        firstMoment: file.float32('first_moment').slice(),
+        secondMoment: file.float32('second_moment').slice(),
+        detectorCounts: file.int32('detector_counts').slice(),
+      }
+      if (checksumOf(state, tensors) !== state.checksum)
+        throw damaged(path, 'its content does not match its checksum')
+      return { state, tensors }
+    },
+    remove() {
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+function checksumOf({ checksum: _, ...state }: CheckpointState, tensors: CheckpointTensors): number {
+  const { parameters, firstMoment, secondMoment, detectorCounts } = tensors
+  let sum = crc32(JSON.stringify(state))
+  for (const data of [parameters, firstMoment, secondMoment, detectorCounts])
+    sum = crc32(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), sum)
+  return sum
+}
+
+function describe(tensors: CheckpointTensors): Parameters<typeof writeSafetensors>[1] {
+  const flat = (name: string, data: Float32Array) =>
+    ({ name, dtype: 'F32', shape: [data.length], data }) as const
+  return [
+    flat('parameters', tensors.parameters),
+    flat('first_moment', tensors.firstMoment),
+    flat('second_moment', tensors.secondMoment),
+    {
+      name: 'detector_counts',
+      dtype: 'I32',
+      shape: [tensors.detectorCounts.length],
+      data: tensors.detectorCounts,
+    },
+  ]
+}
+
+/** The way out of a damaged checkpoint: an older one, if there is one, comes next. */
+function damaged(path: string, reason: string, cause?: unknown): VoltaicError {
+  return new VoltaicError(
+    'ERR_FORMAT',
+    `the checkpoint ${path} is damaged: ${reason}. Move the folder away to resume from the one before it, ` +
+      'or start over with --fresh',
+    { cause },
+  )
+}
+
+function readState(file: string, path: string): CheckpointState {
+  let state: CheckpointState
+  try {
+    state = JSON.parse(readFileSync(file, 'utf8')) as CheckpointState
+  } catch (cause) {
+    throw damaged(path, `${stateFile} cannot be read (${(cause as Error).message})`, cause)
+  }
+  if (state?.format !== checkpointFormat)
+    throw new VoltaicError(
+      'ERR_FORMAT',
+      `the checkpoint ${path} has format ${state?.format}, this version reads format ${checkpointFormat}`,
+    )
+  if (!Number.isSafeInteger(state.step) || !Array.isArray(state.layout))
+    throw damaged(path, `${stateFile} lacks its step or layout`)
+  return state
+}
+
+function openTensors(file: string, path: string): SafetensorsFile {
+  try {
+    return readSafetensors(file)
+  } catch (cause) {
+    throw damaged(path, (cause as Error).message, cause)
+  }
+}

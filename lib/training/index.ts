@@ -1,0 +1,12 @@
+/** Pre-training: options, the run as an async iterator, its events. */
+export type { DetectorMetrics } from './detector-metrics.js'
+export type { StepNumbers, ValidationNumbers } from './joint-trainer.js'
+export type { PretrainOptions } from './options.js'
+export type { TrainingPlan } from './plan.js'
+export {
+  type PretrainEvent,
+  type PretrainResult,
+  type PretrainRun,
+  type PretrainStep,
+  pretrain,
+} from './pretrain.js'

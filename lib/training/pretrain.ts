@@ -1,0 +1,713 @@
+/**
+ * Pre-training from text to models: data, vocabulary, plan, steps, validation, checkpoints, and the two model folders at the end.
+ * An async iterator of steps; the same call again goes on where the last one stopped, bit for bit.
+ */
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { hashPlainData } from '../data/hash.js'
+import {
+  type BatchStream,
+  createBatchStream,
+  openCorpus,
+  type PreparedData,
+  prepareData,
+  validationBatches,
+} from '../data/index.js'
+import { type ElectraConfig, electraConfigToJson } from '../formats/electra-config.js'
+import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
+import { VoltaicError } from '../runtime/errors.js'
+import {
+  type Device,
+  type DeviceName,
+  deviceInfo,
+  deviceOf,
+  resolveDevice,
+  setThreads,
+} from '../runtime/index.js'
+import { ioError } from '../runtime/mapped-file.js'
+import { loadTokenizer, type Tokenizer } from '../text/index.js'
+import {
+  type CheckpointFolder,
+  type CheckpointState,
+  checkpointFormat,
+  openCheckpoints,
+} from './checkpoint.js'
+import { detectorMetrics } from './detector-metrics.js'
+import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
+import { type MetricsLog, type MetricsRow, openMetricsLog } from './metrics-log.js'
+import {
+  type DecidedPrecision,
+  modelConfigs,
+  type PretrainOptions,
+  type PretrainSettings,
+  resolvePretrainOptions,
+} from './options.js'
+import { planTraining, type TrainingPlan } from './plan.js'
+import {
+  type RunIdentity,
+  type RunRecord,
+  readRunRecord,
+  removeRun,
+  requireSameRun,
+  runFormat,
+  writeRunRecord,
+} from './run-folder.js'
+import { sampleSentences, writeSampleText } from './sample-text.js'
+import { type EventLog, openEventLog } from './tensorboard.js'
+import { trainedTokenizer } from './vocabulary.js'
+
+/** One step of training. */
+export interface PretrainStep extends StepNumbers {
+  /** Steps done, this one included. */
+  readonly step: number
+  readonly steps: number
+  /** Tokens trained on so far. */
+  readonly tokens: number
+  readonly tokensPerSecond: number
+  readonly epoch: number
+  /** The validation that followed this step, if one did. */
+  readonly validation?: ValidationNumbers
+}
+
+/** What happens beside the steps, for progress displays. */
+export type PretrainEvent =
+  | { readonly kind: 'vocabulary'; readonly size: number }
+  | {
+      readonly kind: 'tokenizing'
+      readonly bytes: number
+      readonly totalBytes: number
+      readonly documents: number
+    }
+  | { readonly kind: 'data'; readonly statistics: PreparedData['statistics'] }
+  | {
+      readonly kind: 'plan'
+      readonly plan: TrainingPlan
+      readonly device: string
+      readonly precision: DecidedPrecision
+      readonly instructionSet: string
+    }
+  | { readonly kind: 'resumed'; readonly step: number; readonly notes: readonly string[] }
+  | { readonly kind: 'row'; readonly row: MetricsRow }
+  | { readonly kind: 'saved'; readonly step: number }
+  | { readonly kind: 'complete'; readonly step: number }
+
+export interface PretrainRun extends PretrainOptions {
+  /** Stops after the step under way: saves, then throws ERR_ABORTED. */
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: PretrainEvent) => void) | undefined
+}
+
+export interface PretrainResult {
+  readonly step: number
+  /** Model folders. */
+  readonly discriminator: string
+  readonly generator: string
+  /** The last validation; undefined where no text was kept for it. */
+  readonly validation: ValidationNumbers | undefined
+}
+
+const sums = [
+  'loss',
+  'generatorLoss',
+  'discriminatorLoss',
+  'masked',
+  'maskedCorrect',
+  'gradientNorm',
+  'steps',
+] as const
+type IntervalSums = Record<(typeof sums)[number], number>
+const noSums = (): IntervalSums => Object.fromEntries(sums.map((name) => [name, 0])) as IntervalSums
+
+/**
+ * Pre-trains ELECTRA. Yields every step; its return value says where the models are.
+ *
+ * @throws ERR_CONFIG for options that do not fit, or a folder that holds another run; ERR_IO, ERR_FORMAT for files;
+ * ERR_NOT_FINITE when a loss or gradient is not a number (the last checkpoint stays); ERR_ABORTED after `signal`, saved.
+ */
+export async function* pretrain(options: PretrainRun): AsyncGenerator<PretrainStep, PretrainResult, void> {
+  const run = await PretrainingRun.open(options)
+  try {
+    return yield* run.steps()
+  } catch (error) {
+    run.fail()
+    throw error
+  } finally {
+    await run.close()
+  }
+}
+
+interface QueuedStep {
+  readonly step: number
+  readonly epoch: number
+  readonly numbers: Promise<StepNumbers>
+}
+
+class PretrainingRun {
+  readonly #settings: PretrainSettings
+  readonly #tokenizer: Tokenizer
+  readonly #data: PreparedData
+  readonly #configs: { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig }
+  readonly #identity: RunIdentity
+  readonly #checkpoints: CheckpointFolder
+  readonly #signal: AbortSignal | undefined
+  readonly #emit: (event: PretrainEvent) => void
+  // Set by begin()
+  #trainer: JointTrainer | undefined
+  #batches: BatchStream | undefined
+  #metrics: MetricsLog | undefined
+  #events: EventLog | undefined
+  #hardware: { device: Device; precision: DecidedPrecision; instructionSet: string } | undefined
+  #interval = noSums()
+  /** Queued on the device, its numbers not read yet. */
+  #queued: QueuedStep | undefined
+  #step = 0
+  #savedStep = -1
+  #clock = { begin: 0, step: 0 }
+  #lastValidation: ValidationNumbers | undefined
+
+  private constructor(
+    settings: PretrainSettings,
+    tokenizer: Tokenizer,
+    data: PreparedData,
+    signal: AbortSignal | undefined,
+    emit: (event: PretrainEvent) => void,
+  ) {
+    this.#settings = settings
+    this.#tokenizer = tokenizer
+    this.#data = data
+    this.#signal = signal
+    this.#emit = emit
+    this.#configs = modelConfigs(settings, tokenizer.vocabularySize, tokenizer.padTokenId)
+    this.#identity = identityOf(settings, this.#configs, tokenizer, data)
+    this.#checkpoints = openCheckpoints(settings.output, settings.keep)
+  }
+
+  /** Everything before the models: options, folder, vocabulary, tokenized data. */
+  static async open(options: PretrainRun): Promise<PretrainingRun> {
+    const settings = resolvePretrainOptions(options)
+    // What needs no data to be refused is refused before any work is done.
+    modelConfigs(settings, settings.vocabSize, 0)
+    if (settings.device !== 'auto') resolveDevice(settings.device)
+    const emit = options.onEvent ?? (() => undefined)
+    try {
+      mkdirSync(settings.output, { recursive: true })
+    } catch (cause) {
+      throw ioError('make', settings.output, cause)
+    }
+    await removeLeftovers(settings.output)
+    if (settings.threads !== undefined) setThreads(settings.threads)
+    const patterns = settings.sample ? [await writeSampleFile(settings.output)] : settings.corpus
+    const tokenizer = await openTokenizer(settings, patterns, options.signal, emit)
+    const data = await prepareData({
+      corpus: patterns,
+      validation: settings.validation,
+      validationFraction: settings.validationFraction,
+      tokenizer,
+      sequenceLength: settings.sequenceLength,
+      segments: settings.segments,
+      output: settings.output,
+      threads: settings.threads,
+      seed: settings.seed,
+      signal: options.signal,
+      onProgress: ({ bytes, totalBytes, documents }) =>
+        emit({ kind: 'tokenizing', bytes, totalBytes, documents }),
+    })
+    try {
+      emit({ kind: 'data', statistics: data.statistics })
+      return new PretrainingRun(settings, tokenizer, data, options.signal, emit)
+    } catch (error) {
+      data.close()
+      throw error
+    }
+  }
+
+  /** After a failure what the device holds is in doubt: `close` saves nothing of it. */
+  fail(): void {
+    this.#savedStep = Number.POSITIVE_INFINITY
+    this.#queued = undefined
+  }
+
+  async close(): Promise<void> {
+    try {
+      // A consumer that left its loop early loses nothing either, and the step under way gets the rows that are due after it.
+      if (this.#queued !== undefined) await this.#atBoundary(await this.#account(this.#queued))
+      if (this.#trainer !== undefined && this.#step > this.#savedStep) await this.#save()
+    } finally {
+      this.#metrics?.close()
+      this.#events?.close()
+      this.#trainer?.dispose()
+      this.#data.close()
+    }
+  }
+
+  async *steps(): AsyncGenerator<PretrainStep, PretrainResult, void> {
+    const { steps, output, fresh } = this.#settings
+    if (fresh) removeRun(output)
+    const record = readRunRecord(output)
+    if (record !== undefined) requireSameRun(output, record, this.#identity)
+    if (record?.completed === steps && existsSync(join(output, 'discriminator', 'model.safetensors'))) {
+      this.#emit({ kind: 'complete', step: steps })
+      return this.#result()
+    }
+    await this.#begin(record)
+    for (let step = this.#step; step < steps; step++) {
+      await this.#throwIfAborted()
+      const batches = this.#nextBatches()
+      const numbers = this.#required(this.#trainer).queueStep(step, batches)
+      // The device works on this step while the numbers of the one before are read.
+      const previous = this.#queued
+      this.#queued = { step, epoch: batches[0]?.epoch ?? 0, numbers }
+      if (previous !== undefined) yield await this.#account(previous)
+      if (this.#isBoundary(step + 1)) {
+        const done = await this.#account(this.#queued)
+        this.#queued = undefined
+        yield await this.#atBoundary(done)
+      }
+    }
+    return this.#finish()
+  }
+
+  #required<T>(value: T | undefined): T {
+    if (value === undefined)
+      throw new VoltaicError('ERR_DISPOSED', 'the training run has not begun or is closed')
+    return value
+  }
+
+  #nextBatches() {
+    const batches = this.#required(this.#batches)
+    return Array.from({ length: this.#settings.accumulate }, () => batches.next())
+  }
+
+  /** Steps after which the queue is drained: a row, a validation, a checkpoint, the end, or a request to stop. */
+  #isBoundary(done: number): boolean {
+    const { steps, logEvery, validateEvery, saveEvery } = this.#settings
+    return (
+      done === steps ||
+      done % logEvery === 0 ||
+      done % validateEvery === 0 ||
+      done % saveEvery === 0 ||
+      this.#signal?.aborted === true
+    )
+  }
+
+  /** When the queue is drained, which it is after the step in which the request came. */
+  async #throwIfAborted(): Promise<void> {
+    if (!this.#signal?.aborted || this.#queued !== undefined) return
+    if (this.#step > this.#savedStep) await this.#save()
+    throw new VoltaicError(
+      'ERR_ABORTED',
+      `interrupted after step ${this.#step}, which is saved in ${this.#settings.output}; run the same again to go on`,
+      { cause: this.#signal.reason },
+    )
+  }
+
+  // ---- before the first step
+
+  async #begin(record: RunRecord | undefined): Promise<void> {
+    const settings = this.#settings
+    const restored = this.#checkpoints.load()
+    requireWholeRun(settings.output, record, restored?.state)
+    const notes: string[] = []
+    this.#hardware = resolveHardware(settings, restored?.state, notes)
+    const { device, precision, instructionSet } = this.#hardware
+    const special = this.#tokenizer
+    const trainer = new JointTrainer({ settings, ...this.#configs, special, device, precision })
+    this.#trainer = trainer
+    const state = restored?.state
+    if (restored !== undefined) {
+      requireLayout(trainer, restored.state, settings.output)
+      trainer.importState(restored.state.step, restored.state.optimizerSteps, restored.tensors)
+      this.#step = restored.state.step
+      this.#savedStep = restored.state.step
+      this.#interval = { ...noSums(), ...restored.state.interval }
+      if (this.#step > settings.steps)
+        throw new VoltaicError(
+          'ERR_CONFIG',
+          `${settings.output} holds a run of ${this.#step} steps already, more than the ${settings.steps} asked for; ` +
+            'ask for more steps, or use another folder',
+        )
+      notes.push(...changedSettings(record, settings))
+    }
+    const { batchSize, accumulate, seed, output } = settings
+    this.#batches = createBatchStream({
+      segments: this.#data.train,
+      batchSize: batchSize / accumulate,
+      seed,
+      state: state?.data,
+    })
+    this.#metrics = openMetricsLog(
+      join(output, 'metrics.jsonl'),
+      state && { resume: { position: state.metricsPosition } },
+    )
+    this.#events = openEventLog(output, state && { resume: state.events })
+    await writeRunRecord(output, {
+      format: runFormat,
+      identity: this.#identity,
+      settings: changeable(settings),
+      completed: null,
+    })
+    this.#emit({
+      kind: 'plan',
+      device: device.name,
+      precision,
+      instructionSet,
+      plan: await planTraining({
+        settings,
+        ...this.#configs,
+        parameters: trainer.countParameters(),
+        device,
+        precision,
+        stepsLeft: settings.steps - this.#step,
+      }),
+    })
+    if (restored !== undefined) this.#emit({ kind: 'resumed', step: this.#step, notes })
+    this.#clock = { begin: performance.now(), step: this.#step }
+  }
+
+  // ---- after each step
+
+  async #account(done: QueuedStep): Promise<PretrainStep> {
+    const numbers = await done.numbers
+    this.#requireFinite(done.step + 1, numbers)
+    this.#step = done.step + 1
+    for (const name of sums) this.#interval[name] += name === 'steps' ? 1 : numbers[name]
+    const perStep = this.#settings.batchSize * this.#settings.sequenceLength
+    const seconds = (performance.now() - this.#clock.begin) / 1000
+    return {
+      ...numbers,
+      step: this.#step,
+      steps: this.#settings.steps,
+      tokens: this.#step * perStep,
+      tokensPerSecond: ((this.#step - this.#clock.step) * perStep) / seconds,
+      epoch: done.epoch,
+    }
+  }
+
+  #requireFinite(step: number, numbers: StepNumbers): void {
+    const { generatorLoss, discriminatorLoss, gradientNorm } = numbers
+    const named = {
+      'the generator loss': generatorLoss,
+      'the discriminator loss': discriminatorLoss,
+      'the gradient norm': gradientNorm,
+    }
+    const broken = Object.entries(named).filter(([, value]) => !Number.isFinite(value))
+    if (broken.length === 0) return
+    const last = this.#checkpoints.steps().at(-1)
+    throw new VoltaicError(
+      'ERR_NOT_FINITE',
+      `step ${step}: ${broken.map(([name, value]) => `${name} is ${value}`).join(', ')} ` +
+        `(learning rate ${numbers.learningRate.toPrecision(3)}). ` +
+        `${last === undefined ? 'There is no checkpoint yet' : `The checkpoint of step ${last} is kept`}; ` +
+        'try a lower --learning-rate, a longer warmup, or --precision fp32',
+    )
+  }
+
+  /** The row, validation and checkpoint that are due after a step. */
+  async #atBoundary(done: PretrainStep): Promise<PretrainStep> {
+    const { step } = done
+    const { steps, logEvery, validateEvery, saveEvery } = this.#settings
+    let validation: ValidationNumbers | undefined
+    if (step % logEvery === 0 || step === steps) await this.#logInterval(done)
+    if (step % validateEvery === 0 || step === steps) validation = await this.#validate(step)
+    if (step % saveEvery === 0 || step === steps) await this.#save()
+    return validation === undefined ? done : { ...done, validation }
+  }
+
+  async #logInterval(done: PretrainStep): Promise<void> {
+    const { steps, masked, maskedCorrect, ...totals } = this.#interval
+    if (steps === 0) return
+    const detector = detectorMetrics(await this.#required(this.#trainer).takeDetectorCounts())
+    this.#interval = noSums()
+    this.#write({
+      step: done.step,
+      loss: totals.loss / steps,
+      generator_loss: totals.generatorLoss / steps,
+      discriminator_loss: totals.discriminatorLoss / steps,
+      masked_lm_accuracy: maskedCorrect / Math.max(1, masked),
+      ...detector,
+      learning_rate: done.learningRate,
+      gradient_norm: totals.gradientNorm / steps,
+      tokens: done.tokens,
+      tokens_per_second: Math.round(done.tokensPerSecond),
+    })
+  }
+
+  async #validate(step: number): Promise<ValidationNumbers | undefined> {
+    const { validation: segments } = this.#data
+    if (segments === undefined) return undefined
+    const {
+      batchSize,
+      accumulate,
+      validationBatches: most,
+      generatorWeight,
+      discriminatorWeight,
+    } = this.#settings
+    const begin = performance.now()
+    const batches = limit(validationBatches({ segments, batchSize: batchSize / accumulate }), most)
+    const numbers = await this.#required(this.#trainer).validate(batches)
+    this.#clock.begin += performance.now() - begin
+    const { generatorLoss, discriminatorLoss, maskedLmAccuracy, tokens, ...detector } = numbers
+    this.#write({
+      step,
+      split: 'validation',
+      loss: generatorWeight * generatorLoss + discriminatorWeight * discriminatorLoss,
+      generator_loss: generatorLoss,
+      discriminator_loss: discriminatorLoss,
+      masked_lm_accuracy: maskedLmAccuracy,
+      ...detector,
+      tokens,
+    })
+    this.#lastValidation = numbers
+    return numbers
+  }
+
+  #write(row: MetricsRow): void {
+    this.#required(this.#metrics).append(row)
+    const prefix = row.split === 'validation' ? 'validation/' : 'train/'
+    const scalars: Record<string, number> = {}
+    for (const [name, value] of Object.entries(row))
+      if (typeof value === 'number' && name !== 'step' && Number.isFinite(value))
+        scalars[prefix + name] = value
+    this.#required(this.#events).scalars(row.step, scalars)
+    this.#emit({ kind: 'row', row })
+  }
+
+  async #save(): Promise<void> {
+    const begin = performance.now()
+    const trainer = this.#required(this.#trainer)
+    const metrics = this.#required(this.#metrics)
+    const events = this.#required(this.#events)
+    const { device, precision, instructionSet } = this.#required(this.#hardware)
+    const [tensors] = await Promise.all([trainer.exportState(), metrics.sync(), events.sync()])
+    await this.#checkpoints.save(
+      {
+        format: checkpointFormat,
+        step: this.#step,
+        optimizerSteps: trainer.optimizerSteps,
+        data: this.#required(this.#batches).state,
+        seed: this.#settings.seed,
+        device: device.name,
+        precision,
+        instructionSet,
+        interval: this.#interval,
+        metricsPosition: metrics.position,
+        events: { fileName: events.fileName, position: events.position },
+        layout: trainer.layout(),
+      },
+      tensors,
+    )
+    this.#savedStep = this.#step
+    this.#emit({ kind: 'saved', step: this.#step })
+    this.#clock.begin += performance.now() - begin
+  }
+
+  // ---- the end
+
+  async #finish(): Promise<PretrainResult> {
+    const { output, steps } = this.#settings
+    if (this.#step > this.#savedStep) await this.#save()
+    await this.#export()
+    await writeRunRecord(output, {
+      format: runFormat,
+      identity: this.#identity,
+      settings: changeable(this.#settings),
+      completed: steps,
+    })
+    return this.#result()
+  }
+
+  async #export(): Promise<void> {
+    const { model } = this.#required(this.#trainer)
+    for (const [name, part] of [
+      ['generator', model.generator],
+      ['discriminator', model.discriminator],
+    ] as const) {
+      const folder = join(this.#settings.output, name)
+      await this.#tokenizer.save(folder)
+      await part.savePretrained(folder)
+    }
+  }
+
+  #result(): PretrainResult {
+    const { output, steps } = this.#settings
+    return {
+      step: steps,
+      discriminator: join(output, 'discriminator'),
+      generator: join(output, 'generator'),
+      validation: this.#lastValidation ?? readLastValidation(join(output, 'metrics.jsonl')),
+    }
+  }
+}
+
+/** The sample text as a file of the run, written when it is not there or differs. */
+async function writeSampleFile(output: string): Promise<string> {
+  const path = join(output, 'sample.txt')
+  const text = writeSampleText(sampleSentences)
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== text) await writeFileAtomically(path, text)
+  return path
+}
+
+async function openTokenizer(
+  settings: PretrainSettings,
+  patterns: readonly string[],
+  signal: AbortSignal | undefined,
+  emit: (event: PretrainEvent) => void,
+): Promise<Tokenizer> {
+  const { vocab, cased, vocabSize, output } = settings
+  if (vocab !== undefined) return loadTokenizer(vocab, cased ? { cased } : {})
+  const corpus = await openCorpus(patterns, signal && { signal })
+  return trainedTokenizer(corpus, output, { vocabSize, cased, signal }, () =>
+    emit({ kind: 'vocabulary', size: vocabSize }),
+  )
+}
+
+/** What a folder's run must be for this one to go on in it. */
+function identityOf(
+  settings: PretrainSettings,
+  configs: { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig },
+  tokenizer: Tokenizer,
+  data: PreparedData,
+): RunIdentity {
+  const { discriminator } = configs
+  return {
+    corpus: data.statistics.fingerprint.slice(0, 16),
+    vocabulary: `${tokenizer.vocabularySize} tokens, ${hashPlainData(tokenizer.specification).slice(0, 12)}`,
+    size: settings.size,
+    layers: discriminator.numHiddenLayers,
+    'hidden size': discriminator.hiddenSize,
+    'generator hidden size': configs.generator.hiddenSize,
+    architecture: hashPlainData([configs.discriminator, configs.generator].map(electraConfigToJson)).slice(
+      0,
+      12,
+    ),
+    training: settings.training,
+    optimizer: settings.optimizer,
+    segments: settings.segments,
+    'sequence length': settings.sequenceLength,
+    'batch size': settings.batchSize,
+    accumulate: settings.accumulate,
+    seed: settings.seed,
+    'mask probability': settings.maskProbability,
+  }
+}
+
+/** The settings that may change from one part of a run to the next; each change is said. */
+function changeable(settings: PretrainSettings): Record<string, unknown> {
+  const { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule } = settings
+  const { discriminatorWeight, generatorWeight, temperature } = settings
+  const { logEvery, validateEvery, validationBatches, saveEvery, keep } = settings
+  const rates = { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule }
+  return {
+    ...rates,
+    discriminatorWeight,
+    generatorWeight,
+    temperature,
+    logEvery,
+    validateEvery,
+    validationBatches,
+    saveEvery,
+    keep,
+  }
+}
+
+function changedSettings(record: RunRecord | undefined, settings: PretrainSettings): string[] {
+  if (record === undefined) return []
+  const notes = Object.entries(changeable(settings))
+    .filter(([name, value]) => record.settings[name] !== value)
+    .map(([name, value]) => `${name} was ${record.settings[name]}, is ${value}`)
+  if (record.settings.steps !== settings.steps)
+    notes.push('the learning rate follows the schedule of the new number of steps')
+  return notes
+}
+
+/** Device, precision and instruction set: those of the checkpoint, so that the bits repeat; else what was asked for. */
+function resolveHardware(
+  settings: PretrainSettings,
+  state: CheckpointState | undefined,
+  notes: string[],
+): { device: Device; precision: DecidedPrecision; instructionSet: string } {
+  const wanted =
+    state === undefined || settings.device !== 'auto' ? settings.device : (state.device as DeviceName)
+  let device: Device
+  try {
+    device = resolveDevice(wanted)
+  } catch (error) {
+    if (state === undefined || settings.device !== 'auto') throw error
+    device = deviceOf('cpu')
+    notes.push(
+      `the run was on ${state.device}, which cannot be used here (${(error as Error).message}); it goes on on the CPU, with other rounding`,
+    )
+  }
+  const info = deviceInfo(device)
+  const automatic: DecidedPrecision = info.bfloat16IsFast ? 'bf16' : 'fp32'
+  if (state === undefined) {
+    return {
+      device,
+      precision: settings.precision === 'auto' ? automatic : settings.precision,
+      instructionSet: info.instructionSet,
+    }
+  }
+  if (settings.precision !== 'auto' && settings.precision !== state.precision)
+    throw new VoltaicError(
+      'ERR_CONFIG',
+      `${settings.output} holds a run in ${state.precision}, ${settings.precision} was asked for; leave --precision away ` +
+        'to go on, or use another folder',
+    )
+  if (device.name !== state.device)
+    notes.push(`the run was on ${state.device} and goes on on ${device.name}: the bits will differ`)
+  else if (info.instructionSet !== state.instructionSet)
+    notes.push(
+      `the run used the ${state.instructionSet} kernels and goes on with ${info.instructionSet}: the bits will differ from a run on one machine`,
+    )
+  return { device, precision: state.precision, instructionSet: info.instructionSet }
+}
+
+/** A run's record and its checkpoints belong together: with one of them gone, going on would be starting over unasked. */
+function requireWholeRun(
+  output: string,
+  record: RunRecord | undefined,
+  state: CheckpointState | undefined,
+): void {
+  const wayOut = 'put it back, use another folder, or start over with --fresh'
+  if (record === undefined && state !== undefined)
+    throw new VoltaicError('ERR_FORMAT', `${output} holds checkpoints, but no run.json: ${wayOut}`)
+  if (record !== undefined && record.completed !== null && state === undefined)
+    throw new VoltaicError(
+      'ERR_FORMAT',
+      `${output} holds a finished run of ${record.completed} steps, but no checkpoint to go on from: ${wayOut}`,
+    )
+}
+
+function requireLayout(trainer: JointTrainer, state: CheckpointState, output: string): void {
+  const mine = JSON.stringify(trainer.layout())
+  if (mine !== JSON.stringify(state.layout))
+    throw new VoltaicError(
+      'ERR_FORMAT',
+      `the checkpoint in ${output} holds other parameters than this model has; it was written by another version. ` +
+        'Use another folder, or start over with --fresh',
+    )
+}
+
+function* limit<T>(items: Iterable<T>, most: number): Generator<T> {
+  let count = 0
+  for (const item of items) {
+    if (count++ >= most) return
+    yield item
+  }
+}
+
+/** The last validation row of a finished run. */
+function readLastValidation(path: string): ValidationNumbers | undefined {
+  if (!existsSync(path)) return undefined
+  const rows = readFileSync(path, 'utf8').trimEnd().split('\n')
+  const line = rows.findLast((row) => row.includes('"split":"validation"'))
+  if (line === undefined) return undefined
+  const { generator_loss, discriminator_loss, masked_lm_accuracy, tokens, ...detector } = JSON.parse(line)
+  return {
+    ...detector,
+    generatorLoss: generator_loss,
+    discriminatorLoss: discriminator_loss,
+    maskedLmAccuracy: masked_lm_accuracy,
+    tokens,
+  }
+}
