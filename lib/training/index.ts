@@ -3,10 +3,5 @@ export type { DetectorMetrics } from './detector-metrics.js'
 export type { StepNumbers, ValidationNumbers } from './joint-trainer.js'
 export type { PretrainOptions } from './options.js'
 export type { TrainingPlan } from './plan.js'
-export {
-  type PretrainEvent,
-  type PretrainResult,
-  type PretrainRun,
-  type PretrainStep,
-  pretrain,
-} from './pretrain.js'
+export { pretrain } from './pretrain.js'
+export type { PretrainEvent, PretrainResult, PretrainRun, PretrainStep } from './pretrain-events.js'

@@ -4,7 +4,6 @@
  */
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { hashPlainData } from '../data/hash.js'
 import {
   type BatchStream,
   createBatchStream,
@@ -13,17 +12,10 @@ import {
   prepareData,
   validationBatches,
 } from '../data/index.js'
-import { type ElectraConfig, electraConfigToJson } from '../formats/electra-config.js'
+import type { ElectraConfig } from '../formats/electra-config.js'
 import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
-import {
-  type Device,
-  type DeviceName,
-  deviceInfo,
-  deviceOf,
-  resolveDevice,
-  setThreads,
-} from '../runtime/index.js'
+import { type Device, resolveDevice, setThreads } from '../runtime/index.js'
 import { ioError } from '../runtime/mapped-file.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
 import {
@@ -33,16 +25,17 @@ import {
   openCheckpoints,
 } from './checkpoint.js'
 import { detectorMetrics } from './detector-metrics.js'
+import { resolveHardware } from './hardware.js'
 import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
 import { type MetricsLog, type MetricsRow, openMetricsLog } from './metrics-log.js'
 import {
   type DecidedPrecision,
   modelConfigs,
-  type PretrainOptions,
   type PretrainSettings,
   resolvePretrainOptions,
 } from './options.js'
-import { planTraining, type TrainingPlan } from './plan.js'
+import { planTraining } from './plan.js'
+import type { PretrainEvent, PretrainResult, PretrainRun, PretrainStep } from './pretrain-events.js'
 import {
   type RunIdentity,
   type RunRecord,
@@ -52,59 +45,10 @@ import {
   runFormat,
   writeRunRecord,
 } from './run-folder.js'
+import { changeable, changedSettings, identityOf } from './run-identity.js'
 import { sampleSentences, writeSampleText } from './sample-text.js'
 import { type EventLog, openEventLog } from './tensorboard.js'
 import { trainedTokenizer } from './vocabulary.js'
-
-/** One step of training. */
-export interface PretrainStep extends StepNumbers {
-  /** Steps done, this one included. */
-  readonly step: number
-  readonly steps: number
-  /** Tokens trained on so far. */
-  readonly tokens: number
-  readonly tokensPerSecond: number
-  readonly epoch: number
-  /** The validation that followed this step, if one did. */
-  readonly validation?: ValidationNumbers
-}
-
-/** What happens beside the steps, for progress displays. */
-export type PretrainEvent =
-  | { readonly kind: 'vocabulary'; readonly size: number }
-  | {
-      readonly kind: 'tokenizing'
-      readonly bytes: number
-      readonly totalBytes: number
-      readonly documents: number
-    }
-  | { readonly kind: 'data'; readonly statistics: PreparedData['statistics'] }
-  | {
-      readonly kind: 'plan'
-      readonly plan: TrainingPlan
-      readonly device: string
-      readonly precision: DecidedPrecision
-      readonly instructionSet: string
-    }
-  | { readonly kind: 'resumed'; readonly step: number; readonly notes: readonly string[] }
-  | { readonly kind: 'row'; readonly row: MetricsRow }
-  | { readonly kind: 'saved'; readonly step: number }
-  | { readonly kind: 'complete'; readonly step: number }
-
-export interface PretrainRun extends PretrainOptions {
-  /** Stops after the step under way: saves, then throws ERR_ABORTED. */
-  readonly signal?: AbortSignal | undefined
-  readonly onEvent?: ((event: PretrainEvent) => void) | undefined
-}
-
-export interface PretrainResult {
-  readonly step: number
-  /** Model folders. */
-  readonly discriminator: string
-  readonly generator: string
-  /** The last validation; undefined where no text was kept for it. */
-  readonly validation: ValidationNumbers | undefined
-}
 
 const sums = [
   'loss',
@@ -559,107 +503,6 @@ async function openTokenizer(
   return trainedTokenizer(corpus, output, { vocabSize, cased, signal }, () =>
     emit({ kind: 'vocabulary', size: vocabSize }),
   )
-}
-
-/** What a folder's run must be for this one to go on in it. */
-function identityOf(
-  settings: PretrainSettings,
-  configs: { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig },
-  tokenizer: Tokenizer,
-  data: PreparedData,
-): RunIdentity {
-  const { discriminator } = configs
-  return {
-    corpus: data.statistics.fingerprint.slice(0, 16),
-    vocabulary: `${tokenizer.vocabularySize} tokens, ${hashPlainData(tokenizer.specification).slice(0, 12)}`,
-    size: settings.size,
-    layers: discriminator.numHiddenLayers,
-    'hidden size': discriminator.hiddenSize,
-    'generator hidden size': configs.generator.hiddenSize,
-    architecture: hashPlainData([configs.discriminator, configs.generator].map(electraConfigToJson)).slice(
-      0,
-      12,
-    ),
-    training: settings.training,
-    optimizer: settings.optimizer,
-    segments: settings.segments,
-    'sequence length': settings.sequenceLength,
-    'batch size': settings.batchSize,
-    accumulate: settings.accumulate,
-    seed: settings.seed,
-    'mask probability': settings.maskProbability,
-  }
-}
-
-/** The settings that may change from one part of a run to the next; each change is said. */
-function changeable(settings: PretrainSettings): Record<string, unknown> {
-  const { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule } = settings
-  const { discriminatorWeight, generatorWeight, temperature } = settings
-  const { logEvery, validateEvery, validationBatches, saveEvery, keep } = settings
-  const rates = { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule }
-  return {
-    ...rates,
-    discriminatorWeight,
-    generatorWeight,
-    temperature,
-    logEvery,
-    validateEvery,
-    validationBatches,
-    saveEvery,
-    keep,
-  }
-}
-
-function changedSettings(record: RunRecord | undefined, settings: PretrainSettings): string[] {
-  if (record === undefined) return []
-  const notes = Object.entries(changeable(settings))
-    .filter(([name, value]) => record.settings[name] !== value)
-    .map(([name, value]) => `${name} was ${record.settings[name]}, is ${value}`)
-  if (record.settings.steps !== settings.steps)
-    notes.push('the learning rate follows the schedule of the new number of steps')
-  return notes
-}
-
-/** Device, precision and instruction set: those of the checkpoint, so that the bits repeat; else what was asked for. */
-function resolveHardware(
-  settings: PretrainSettings,
-  state: CheckpointState | undefined,
-  notes: string[],
-): { device: Device; precision: DecidedPrecision; instructionSet: string } {
-  const wanted =
-    state === undefined || settings.device !== 'auto' ? settings.device : (state.device as DeviceName)
-  let device: Device
-  try {
-    device = resolveDevice(wanted)
-  } catch (error) {
-    if (state === undefined || settings.device !== 'auto') throw error
-    device = deviceOf('cpu')
-    notes.push(
-      `the run was on ${state.device}, which cannot be used here (${(error as Error).message}); it goes on on the CPU, with other rounding`,
-    )
-  }
-  const info = deviceInfo(device)
-  const automatic: DecidedPrecision = info.bfloat16IsFast ? 'bf16' : 'fp32'
-  if (state === undefined) {
-    return {
-      device,
-      precision: settings.precision === 'auto' ? automatic : settings.precision,
-      instructionSet: info.instructionSet,
-    }
-  }
-  if (settings.precision !== 'auto' && settings.precision !== state.precision)
-    throw new VoltaicError(
-      'ERR_CONFIG',
-      `${settings.output} holds a run in ${state.precision}, ${settings.precision} was asked for; leave --precision away ` +
-        'to go on, or use another folder',
-    )
-  if (device.name !== state.device)
-    notes.push(`the run was on ${state.device} and goes on on ${device.name}: the bits will differ`)
-  else if (info.instructionSet !== state.instructionSet)
-    notes.push(
-      `the run used the ${state.instructionSet} kernels and goes on with ${info.instructionSet}: the bits will differ from a run on one machine`,
-    )
-  return { device, precision: state.precision, instructionSet: info.instructionSet }
 }
 
 /** A run's record and its checkpoints belong together: with one of them gone, going on would be starting over unasked. */

@@ -1,0 +1,47 @@
+/** Where a run computes: what was asked for, or what the checkpoint says. */
+import { VoltaicError } from '../runtime/errors.js'
+import { type Device, type DeviceName, deviceInfo, deviceOf, resolveDevice } from '../runtime/index.js'
+import type { CheckpointState } from './checkpoint.js'
+import type { DecidedPrecision, PretrainSettings } from './options.js'
+
+/** Device, precision and instruction set: those of the checkpoint, so that the bits repeat; else what was asked for. */
+export function resolveHardware(
+  settings: PretrainSettings,
+  state: CheckpointState | undefined,
+  notes: string[],
+): { device: Device; precision: DecidedPrecision; instructionSet: string } {
+  const wanted =
+    state === undefined || settings.device !== 'auto' ? settings.device : (state.device as DeviceName)
+  let device: Device
+  try {
+    device = resolveDevice(wanted)
+  } catch (error) {
+    if (state === undefined || settings.device !== 'auto') throw error
+    device = deviceOf('cpu')
+    notes.push(
+      `the run was on ${state.device}, which cannot be used here (${(error as Error).message}); it goes on on the CPU, with other rounding`,
+    )
+  }
+  const info = deviceInfo(device)
+  const automatic: DecidedPrecision = info.bfloat16IsFast ? 'bf16' : 'fp32'
+  if (state === undefined) {
+    return {
+      device,
+      precision: settings.precision === 'auto' ? automatic : settings.precision,
+      instructionSet: info.instructionSet,
+    }
+  }
+  if (settings.precision !== 'auto' && settings.precision !== state.precision)
+    throw new VoltaicError(
+      'ERR_CONFIG',
+      `${settings.output} holds a run in ${state.precision}, ${settings.precision} was asked for; leave --precision away ` +
+        'to go on, or use another folder',
+    )
+  if (device.name !== state.device)
+    notes.push(`the run was on ${state.device} and goes on on ${device.name}: the bits will differ`)
+  else if (info.instructionSet !== state.instructionSet)
+    notes.push(
+      `the run used the ${state.instructionSet} kernels and goes on with ${info.instructionSet}: the bits will differ from a run on one machine`,
+    )
+  return { device, precision: state.precision, instructionSet: info.instructionSet }
+}
