@@ -10,10 +10,11 @@
  * killed run left whole is taken over by the next, which tokenizes only the rest.
  */
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import { ioError } from '../runtime/mapped-file.js'
 import type { Corpus, CorpusFile, CorpusWarning } from './corpus.js'
 import { hashPlainData } from './hash.js'
@@ -212,9 +213,7 @@ async function assertUnchanged(
 
 async function build(options: ShardOptions, folder: string, key: string): Promise<void> {
   const { corpus, tokenizer, threads } = options
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw ioError('make folder', folder, error)
-  })
+  makeFolder(folder)
   await removeLeftovers(folder)
   const workers =
     corpus.bytes < localBytes

@@ -3,10 +3,10 @@
  * listed in model.safetensors.index.json. Tensors come under today's names (see tensor-names.ts), whatever the file calls them.
  */
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { removeLeftovers, writeFileAtomically, writeFolderAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import { ioError, type MapFileOptions } from '../runtime/mapped-file.js'
 import { type ElectraConfig, formatElectraConfig, parseElectraConfig } from './electra-config.js'
 import { readSafetensors, type TensorSource, type TensorToWrite, writeSafetensors } from './safetensors.js'
@@ -253,10 +253,6 @@ export async function writeModelFolder(folder: string, content: ModelFolderConte
     return writeInto(folder)
   }
   const parent = dirname(folder)
-  try {
-    await mkdir(parent, { recursive: true })
-  } catch (cause) {
-    throw ioError('make', parent, cause)
-  }
+  makeFolder(parent)
   await writeFolderAtomically(folder, writeInto)
 }

@@ -1,8 +1,6 @@
-/** Writing a tokenizer as Hugging Face's libraries read it: vocab.txt, tokenizer.json, tokenizer_config.json. */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomically } from '../runtime/atomic-file.js'
-import { ioError } from '../runtime/mapped-file.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import {
   type AddedToken,
   createSpecification,
@@ -168,11 +166,7 @@ export function tokenizerFiles(specification: TokenizerSpecification): Record<st
  * @throws ERR_IO
  */
 export async function saveTokenizer(specification: TokenizerSpecification, folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true })
-  } catch (cause) {
-    throw ioError('create folder', folder, cause)
-  }
+  makeFolder(folder)
   for (const [name, content] of Object.entries(tokenizerFiles(specification))) {
     await writeFileAtomically(join(folder, name), content)
   }

@@ -3,7 +3,7 @@
  * `tensors.safetensors` (weights and both moments, each one flat run in the arena's order); it is written aside, synced and
  * renamed, so a checkpoint is there whole or not at all. The newest ones are kept.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -11,7 +11,7 @@ import type { BatchState } from '../data/index.js'
 import { readSafetensors, type SafetensorsFile, writeSafetensors } from '../formats/safetensors.js'
 import { removeLeftovers, writeFolderAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
-import { ioError } from '../runtime/mapped-file.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import type { DecidedPrecision } from './options.js'
 
 export const checkpointFormat = 1
@@ -82,11 +82,7 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
   return {
     steps,
     async save(state, tensors) {
-      try {
-        mkdirSync(folder, { recursive: true })
-      } catch (cause) {
-        throw ioError('make', folder, cause)
-      }
+      makeFolder(folder)
       await removeLeftovers(folder)
       await writeFolderAtomically(join(folder, folderName(state.step)), async (place) => {
         await writeSafetensors(join(place, tensorsFile), describe(tensors), { format: 'voltaic' })

@@ -2,7 +2,7 @@
  * Pre-training from text to models: data, vocabulary, plan, steps, validation, checkpoints, and the two model folders at the end.
  * An async iterator of steps; the same call again goes on where the last one stopped, bit for bit.
  */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   type BatchStream,
@@ -16,7 +16,7 @@ import type { ElectraConfig } from '../formats/electra-config.js'
 import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { type Device, resolveDevice, setThreads } from '../runtime/index.js'
-import { ioError } from '../runtime/mapped-file.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
 import {
   type CheckpointFolder,
@@ -133,11 +133,7 @@ class PretrainingRun {
     modelConfigs(settings, settings.vocabSize, 0)
     if (settings.device !== 'auto') resolveDevice(settings.device)
     const emit = options.onEvent ?? (() => undefined)
-    try {
-      mkdirSync(settings.output, { recursive: true })
-    } catch (cause) {
-      throw ioError('make', settings.output, cause)
-    }
+    makeFolder(settings.output)
     await removeLeftovers(settings.output)
     if (settings.threads !== undefined) setThreads(settings.threads)
     const patterns = settings.sample ? [await writeSampleFile(settings.output)] : settings.corpus

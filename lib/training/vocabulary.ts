@@ -1,11 +1,10 @@
 /** The tokenizer of a run: read from files, or trained from the run's corpus and kept beside it. */
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hashPlainData } from '../data/hash.js'
 import type { Corpus } from '../data/index.js'
 import { removeLeftovers, writeFolderAtomically } from '../runtime/atomic-file.js'
-import { ioError } from '../runtime/mapped-file.js'
+import { makeFolder } from '../runtime/make-folder.js'
 import { createTokenizer, loadTokenizer, type Tokenizer, trainVocabulary } from '../text/index.js'
 
 export interface TrainTokenizerOptions {
@@ -56,9 +55,7 @@ export async function trainedTokenizer(
   if (existsSync(folder)) return loadTokenizer(folder)
   announce()
   const tokenizer = await trainTokenizer(corpus, options)
-  await mkdir(parent, { recursive: true }).catch((cause) => {
-    throw ioError('make', parent, cause)
-  })
+  makeFolder(parent)
   await removeLeftovers(parent)
   await writeFolderAtomically(folder, (place) => tokenizer.save(place))
   return tokenizer
