@@ -13,6 +13,7 @@ export function* benchmarks() {
   const all = [
     ['add', () => run('add', [x, y, z]), 12 * elements],
     ['add a row', () => run('add', [x, line, z]), 8 * elements],
+    ['absolute', () => run('absolute', [x, y]), 8 * elements],
     ['exp', () => run('exp', [x, y]), 8 * elements],
     ['log', () => run('log', [x, y]), 8 * elements],
     ['cast to bf16', () => run('cast', [x, half]), 6 * elements],

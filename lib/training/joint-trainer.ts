@@ -27,7 +27,7 @@ export interface SpecialTokens {
   readonly maskTokenId: number
 }
 
-/** A step's numbers, read from the device. In two-stage training the loss that is not trained is 0. */
+/** A step's numbers, read from the device. While the generator trains alone, the discriminator's loss is 0. */
 export interface StepNumbers {
   readonly loss: number
   readonly generatorLoss: number

@@ -67,7 +67,7 @@ async function measureFlops(
     const begin = performance.now()
     let count = 0
     do {
-      for (let i = 0; i < 4; i++, count++) product()
+      for (let i = 0; i < 16; i++, count++) product()
       await synchronize(device)
     } while (performance.now() - begin < 40)
     return (2 * m * n * k * count * 1000) / (performance.now() - begin)
@@ -77,7 +77,7 @@ async function measureFlops(
 }
 
 /** Of a product's speed, what a whole step reaches (measured: the rest moves activations and rolls random numbers). */
-const stepEfficiency = 0.55
+const stepEfficiency = 0.7
 
 export async function planTraining(options: {
   readonly settings: PretrainSettings

@@ -253,7 +253,7 @@ voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t att
     if (device_number >= 0 && slot->device != device_number)
       return fail(VOLTAIC_ERROR_DEVICE, std::string(name) + ": " + argument +
                                             " is on another device than the arguments before it; "
-                                            "move it with to()");
+                                            "all tensors of a call are on one device");
     device_number = slot->device;
     tensors[i] = slot->tensor;
   }
