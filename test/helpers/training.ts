@@ -4,12 +4,31 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { writeSampleText } from '../../dist/training/sample-text.js'
 import type { PretrainResult, PretrainRun, PretrainStep } from 'voltaic'
 import { pretrain } from 'voltaic'
 
-/** Short scenes, one document each. */
-export const corpusText = (scenes = 120, seed = 1): string => writeSampleText(scenes, seed)
+const people = 'anna boris clara david emma felix greta hugo ivan julia lena maria'.split(' ')
+const trades = 'baker sailor farmer teacher doctor tailor painter smith gardener musician'.split(' ')
+const places = 'market harbor school garden kitchen village castle forest bridge library'.split(' ')
+const things = 'bread boat apple letter coat picture hammer flower violin lantern basket'.split(' ')
+const deeds = 'carried painted repaired found borrowed polished counted admired forgot washed'.split(' ')
+
+/** Documents of 4 to 11 short lines from word lists: the same for the same numbers. */
+export function corpusText(documents = 120, seed = 1): string {
+  let state = seed
+  const pick = <T>(list: readonly T[]): T => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return list[Math.floor((state / 2 ** 32) * list.length)] as T
+  }
+  const line = (): string =>
+    pick([
+      () => `${pick(people)} the ${pick(trades)} ${pick(deeds)} the ${pick(things)} in the ${pick(places)}.`,
+      () => `in the ${pick(places)}, ${pick(people)} ${pick(deeds)} a ${pick(things)} and a ${pick(things)}.`,
+      () => `every ${pick(trades)} of the ${pick(places)} has a ${pick(things)}.`,
+    ])()
+  const document = (): string => Array.from({ length: pick([4, 5, 6, 7, 8, 9, 10, 11]) }, line).join('\n')
+  return `${Array.from({ length: documents }, document).join('\n\n')}\n`
+}
 
 /** One layer of 32 in sequences of 32: a run of 20 steps takes a few tenths of a second. */
 export const smallRun = {
@@ -22,7 +41,7 @@ export const smallRun = {
     embeddingSize: 16,
     maxPositionEmbeddings: 64,
   },
-  vocabSize: 300,
+  vocabSize: 200,
   batchSize: 8,
   sequenceLength: 32,
   steps: 20,
@@ -67,7 +86,9 @@ export const repeatable = (rows: readonly Row[]): object[] =>
 export const sha256 = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex')
 
 /** Hashes of both models' weights. */
-export const weightsOf = (output: string): { readonly discriminator: string; readonly generator: string } => ({
+export const weightsOf = (
+  output: string,
+): { readonly discriminator: string; readonly generator: string } => ({
   discriminator: sha256(join(output, 'discriminator', 'model.safetensors')),
   generator: sha256(join(output, 'generator', 'model.safetensors')),
 })
@@ -76,11 +97,14 @@ export const weightsOf = (output: string): { readonly discriminator: string; rea
 export function snapshot(folder: string): Record<string, string> {
   const files: Record<string, string> = {}
   const visit = (place: string): void => {
-    for (const entry of readdirSync(place, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const entry of readdirSync(place, { withFileTypes: true }).sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    )) {
       const path = join(place, entry.name)
       if (entry.isDirectory()) visit(path)
       else
-        files[relative(folder, path)] = `${sha256(path)} ${statSync(path, { bigint: true }).mtimeNs.toString()}`
+        files[relative(folder, path)] =
+          `${sha256(path)} ${statSync(path, { bigint: true }).mtimeNs.toString()}`
     }
   }
   visit(folder)
@@ -89,7 +113,9 @@ export function snapshot(folder: string): Record<string, string> {
 
 /** The same without times. */
 export const contentOf = (folder: string): Record<string, string> =>
-  Object.fromEntries(Object.entries(snapshot(folder)).map(([path, state]) => [path, state.split(' ')[0] as string]))
+  Object.fromEntries(
+    Object.entries(snapshot(folder)).map(([path, state]) => [path, state.split(' ')[0] as string]),
+  )
 
 /** Names that writers use while they write, anywhere under a folder. */
 export const leftovers = (folder: string): string[] =>

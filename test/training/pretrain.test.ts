@@ -96,7 +96,10 @@ t.test('a run from text to models', async (t) => {
   t.test('begins at the losses of a model that knows nothing: ln V and ln 2', async (t) => {
     const [first] = steps
     // Logits at initialization are sums of products of numbers around 0.02: a few hundredths.
-    t.ok(Math.abs((first?.generatorLoss as number) - Math.log(300)) < 0.1, `generator ${first?.generatorLoss}`)
+    t.ok(
+      Math.abs((first?.generatorLoss as number) - Math.log(smallRun.vocabSize)) < 0.1,
+      `generator ${first?.generatorLoss}`,
+    )
     t.ok(
       Math.abs((first?.discriminatorLoss as number) - Math.LN2) < 0.05,
       `discriminator ${first?.discriminatorLoss}`,
@@ -128,11 +131,14 @@ t.test('a run from text to models', async (t) => {
     )
     for (const row of rows.filter(({ split }) => split === undefined)) t.same(Object.keys(row), trainColumns)
     for (const row of rows.filter(({ split }) => split === 'validation')) {
-      for (const name of trainColumns.slice(1, 9)) t.equal(typeof row[name], 'number', `validation ${name}`)
+      for (const name of trainColumns.slice(1, 9)) t.ok(name in row, `validation ${name}`)
       t.ok((row.disc_auc as number) >= 0 && (row.disc_auc as number) <= 1)
     }
     const mean = steps.slice(0, 5).reduce((sum, { loss }) => sum + loss / 5, 0)
-    t.ok(Math.abs((rows[0]?.loss as number) - mean) < 1e-9 * mean, 'a row holds the mean since the row before')
+    t.ok(
+      Math.abs((rows[0]?.loss as number) - mean) < 1e-9 * mean,
+      'a row holds the mean since the row before',
+    )
     t.same(
       events.flatMap((event) => (event.kind === 'row' ? [event.row] : [])),
       rows,
@@ -163,7 +169,10 @@ t.test('a run from text to models', async (t) => {
     const generator = await ElectraForMaskedLM.fromPretrained(result.generator)
     t.equal(discriminator.config.hiddenSize, 32)
     t.equal(generator.config.hiddenSize, 16)
-    t.equal(readFileSync(join(result.generator, 'vocab.txt'), 'utf8').trimEnd().split('\n').length, 300)
+    t.equal(
+      readFileSync(join(result.generator, 'vocab.txt'), 'utf8').trimEnd().split('\n').length,
+      smallRun.vocabSize,
+    )
     discriminator.dispose()
     generator.dispose()
   })
@@ -177,12 +186,11 @@ t.test('the same seed gives the same bits, another seed others', async (t) => {
   t.not(other?.discriminator, first?.discriminator)
 })
 
-t.test('micro-batches see the same tokens and give nearly the same model', async (t) => {
-  // Without dropout the sum over micro-batches differs in the masks alone; the first losses are those of a fresh model.
+t.test('micro-batches take the same tokens, and their gradients are averaged', async (t) => {
   const { steps } = await train(options({ accumulate: 4 }))
   t.equal(steps.length, 20)
   t.equal(steps.at(-1)?.tokens, 20 * 256)
-  t.ok(Math.abs((steps[0]?.generatorLoss as number) - Math.log(300)) < 0.1)
+  t.ok(Math.abs((steps[0]?.generatorLoss as number) - Math.log(smallRun.vocabSize)) < 0.1)
   t.ok((steps.at(-1)?.loss as number) < (steps[0]?.loss as number) - 5)
   // The mean of 4 micro-batches' gradients: not four times one's.
   const one = await train(options({ steps: 1 }))
@@ -209,7 +217,9 @@ t.test('two-stage training trains the generator, then the discriminator from its
     return new Map(
       layout.map(({ name, offset, shape }) => [
         name,
-        Buffer.from(Float32Array.from(all.subarray(offset, offset + shape.reduce((a, b) => a * b, 1))).buffer),
+        Buffer.from(
+          Float32Array.from(all.subarray(offset, offset + shape.reduce((a, b) => a * b, 1))).buffer,
+        ),
       ]),
     )
   }
@@ -277,7 +287,11 @@ t.test('validation text of its own is not trained on, and the whole corpus is', 
 })
 
 t.test('a vocabulary that is given is used as it is', async (t) => {
-  const words = new Set(corpusText().toLowerCase().match(/[a-z]+/g))
+  const words = new Set(
+    corpusText()
+      .toLowerCase()
+      .match(/[a-z]+/g),
+  )
   const vocab = join(folder, 'vocab.txt')
   writeFileSync(vocab, ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', ',', '"', ...words, ''].join('\n'))
   const events: PretrainEvent[] = []
