@@ -36,6 +36,7 @@
     ],
     "voltaic_addon": [
       "native/addon/addon.cpp",
+      "native/addon/environment.cpp",
       "native/addon/tensors.cpp",
       "native/addon/text.cpp",
       "native/addon/files.cpp"
