@@ -1,7 +1,16 @@
 // The package as users get it: packed with a prebuild, installed into an empty folder on a PATH without a compiler, it
 // loads through import and require, and the command line answers.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +24,7 @@ const check = (ok, what) => {
   else failed++
   console.log(`${ok ? 'ok' : 'not ok'} ${what}`)
 }
+const prebuilt = join('prebuilds', `${process.platform}-${process.arch}`, 'voltaic.node')
 const quiet = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }
 
 try {
@@ -56,6 +66,8 @@ try {
   check(false, `${error.message}\n${error.stderr ?? ''}`)
 } finally {
   rmSync(scratch, { recursive: true, force: true })
+  // prebuildify moves the addon out of build/Release: it goes back, so that the checkout works on.
+  if (existsSync(prebuilt)) renameSync(prebuilt, join('build', 'Release', 'voltaic.node'))
   rmSync('prebuilds', { recursive: true, force: true })
 }
 console.log(`${passed} passed, ${failed} failed`)
