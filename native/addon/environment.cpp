@@ -290,9 +290,9 @@ void Environment::deliver(napi_env env, napi_value, void*, void* data) {
   if (env == nullptr) return;
   Environment& self = *pending->environment;
   if (--self.pending_count_ == 0) napi_unref_threadsafe_function(env, self.deliveries_);
-  napi_value result;
+  napi_value result = nullptr;
   if (pending->error.status != VOLTAIC_OK) {
-    napi_value code, message;
+    napi_value code = nullptr, message = nullptr;
     napi_create_string_utf8(env, status_code(pending->error.status), NAPI_AUTO_LENGTH, &code);
     napi_create_string_utf8(env, pending->error.message.c_str(), NAPI_AUTO_LENGTH, &message);
     napi_create_error(env, code, message, &result);
@@ -301,7 +301,8 @@ void Environment::deliver(napi_env env, napi_value, void*, void* data) {
   }
   if (pending->wants_bytes) {
     void* to = nullptr;
-    napi_create_arraybuffer(env, pending->bytes.size(), &to, &result);
+    // It fails in a thread that is being terminated: nobody waits for the promise any more.
+    if (napi_create_arraybuffer(env, pending->bytes.size(), &to, &result) != napi_ok) return;
     if (!pending->bytes.empty()) std::memcpy(to, pending->bytes.data(), pending->bytes.size());
   } else {
     napi_get_undefined(env, &result);

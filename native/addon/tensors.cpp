@@ -1,8 +1,10 @@
 // The functions that JavaScript calls for devices, tensors and kernels. The hot ones take numbers
 // alone: shapes, handles and attributes stand in a command buffer that is bound once.
 #include <exception>
+#include <future>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "../cpu/backend.h"
 #include "../engine/parallel.h"
@@ -348,9 +350,11 @@ napi_value download_sync(napi_env env, napi_callback_info info) {
     const Bytes bytes = typed_array_bytes(env, arguments.values[1]);
     const voltaic_status status = check_length(environment, *slot, bytes.length, "data");
     if (status != VOLTAIC_OK) return number_value(env, status);
-    Stream& stream = slot->storage->device->stream;
-    stream.queue_download(bytes.data, slot->tensor.data, bytes.length, nullptr);
-    StreamError error = stream.wait();
+    std::promise<StreamError> reached;
+    slot->storage->device->stream.queue_download(
+        bytes.data, slot->tensor.data, bytes.length,
+        [&reached](StreamError outcome) { reached.set_value(std::move(outcome)); });
+    const StreamError error = reached.get_future().get();
     if (error.status != VOLTAIC_OK) environment.last_error = error.message;
     return number_value(env, error.status);
   });

@@ -240,3 +240,35 @@ t.test('every golden file, read and written again', needsSharedData, async (t) =
   t.equal(compared, Object.keys(referenceHashes).length)
   t.throws(() => readSafetensors(join(golden, 'README.md')), { code: 'ERR_FORMAT' })
 })
+
+t.test('a tensor in pieces that share their memory', async (t) => {
+  const folder = t.testdir()
+  const path = join(folder, 'pieces.safetensors')
+  const memory = new Float32Array(3)
+  const inPieces = (count: number): TensorToWrite => ({
+    name: 'long',
+    dtype: 'F32',
+    shape: [9],
+    data: {
+      *pieces() {
+        for (let piece = 0; piece < count; piece++) {
+          for (let i = 0; i < 3; i++) memory[i] = 3 * piece + i
+          yield memory
+        }
+      },
+    },
+  })
+  await writeSafetensors(path, [inPieces(3)])
+  {
+    using file = readSafetensors(path)
+    t.strictSame([...file.float32('long')], [0, 1, 2, 3, 4, 5, 6, 7, 8])
+  }
+  for (const count of [0, 2, 4]) {
+    const before = readFileSync(path)
+    await t.rejects(writeSafetensors(path, [inPieces(count)]), {
+      code: 'ERR_ARGUMENT',
+      message: /'?"?long"?'?: its pieces are not the 36 bytes of shape \[9\]/,
+    })
+    t.ok(readFileSync(path).equals(before), 'the old file stays')
+  }
+})

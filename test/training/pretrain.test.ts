@@ -12,6 +12,7 @@ import {
 import { maskedCrc32c } from '../../dist/formats/crc32c.js'
 import { corpusText, eventFileOf, metricsOf, smallRun, train, weightsOf } from '../helpers/training.js'
 
+t.setTimeout(230_000)
 const folder = t.testdir({ 'corpus.txt': corpusText(), 'other.txt': corpusText(12, 9) })
 const corpus = [join(folder, 'corpus.txt')]
 let count = 0

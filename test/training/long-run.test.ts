@@ -1,0 +1,124 @@
+/** What must hold while a run goes on: the event loop is free, and memory stands still. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import t from 'tap'
+import { memoryStats, type PretrainRun, pretrain } from 'voltaic'
+import { corpusText, smallRun } from '../helpers/training.js'
+
+t.setTimeout(1_800_000)
+const folder = t.testdir({ 'corpus.txt': corpusText(300) })
+const options = (name: string, changes: Partial<PretrainRun>): PretrainRun => ({
+  ...smallRun,
+  corpus: [join(folder, 'corpus.txt')],
+  output: join(folder, name),
+  logEvery: 1000,
+  validateEvery: 1000,
+  saveEvery: 1000,
+  ...changes,
+})
+
+t.test('timers fire while a step computes', async (t) => {
+  let ticks = 0
+  const timer = setInterval(() => {
+    ticks++
+  }, 5)
+  // A step of the tiny model on 2,048 tokens takes some hundred milliseconds on one thread.
+  const run = pretrain(
+    options('responsive', { model: {}, batchSize: 32, sequenceLength: 64, steps: 4, validationFraction: 0 }),
+  )
+  const steps: { milliseconds: number; ticks: number }[] = []
+  let begin = performance.now()
+  let before = ticks
+  for await (const { step } of run) {
+    if (step > 1) steps.push({ milliseconds: performance.now() - begin, ticks: ticks - before })
+    begin = performance.now()
+    before = ticks
+  }
+  clearInterval(timer)
+  const longest = steps.reduce((a, b) => (b.milliseconds > a.milliseconds ? b : a))
+  t.comment(`the longest step took ${Math.round(longest.milliseconds)} ms, ${longest.ticks} ticks of 5 ms`)
+  t.ok(longest.milliseconds > 30, 'the step was long enough to tell')
+  // A loop that waits for the step would see one tick or two at its end; a fifth of what is possible leaves room for a busy machine.
+  t.ok(longest.ticks >= longest.milliseconds / 25, `${longest.ticks} ticks in ${longest.milliseconds} ms`)
+})
+
+t.test('a step takes no memory from the system after the second', async (t) => {
+  const seen: number[] = []
+  const tensors: number[] = []
+  for await (const _ of pretrain(options('steady', { steps: 52 }))) {
+    seen.push(memoryStats().systemAllocations)
+    tensors.push(memoryStats().tensors)
+  }
+  t.equal(seen.length, 52)
+  t.same(new Set(seen.slice(1)), new Set([seen[1]]), 'system allocations')
+  t.same(new Set(tensors.slice(1, -1)), new Set([tensors[1]]), 'and no tensor is forgotten')
+})
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
+/** Anonymous resident memory of this process, in bytes, without what the collector would take: that is not lost. */
+function anonymousBytes(): number {
+  collect()
+  const line = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))
+  return Number(line?.[1]) * 1024
+}
+
+/** Between two steps of a run. The last step is not asked: checkpoint and models are written behind it. */
+async function growth(run: PretrainRun, from: number, to: number): Promise<number> {
+  let first = 0
+  let last = 0
+  for await (const { step } of pretrain(run)) {
+    if (step === from) first = anonymousBytes()
+    if (step === to) last = anonymousBytes()
+  }
+  return last - first
+}
+
+const onLinux = process.platform === 'linux'
+
+t.test('resident memory stands still', { skip: onLinux ? false : 'needs /proc' }, async (t) => {
+  // 1,024 tokens keep about 25 MB for the backward pass: one step's tensors forgotten once would pass the bound. By step 50
+  // validations and checkpoints have taken what they need.
+  const grown = await growth(
+    options('flat', {
+      model: { numHiddenLayers: 2, hiddenSize: 128, numAttentionHeads: 2, intermediateSize: 512 },
+      batchSize: 16,
+      sequenceLength: 64,
+      steps: 100,
+      logEvery: 10,
+      validateEvery: 20,
+      saveEvery: 20,
+      threads: 2,
+    }),
+    50,
+    99,
+  )
+  t.comment(`${(grown / 2 ** 20).toFixed(1)} MB in 49 steps`)
+  t.ok(grown < 16 * 2 ** 20, `${grown} bytes`)
+})
+
+t.test(
+  'over 5,000 steps it grows by less than 16 MB after step 200',
+  { skip: onLinux && process.env.VOLTAIC_LONG_TESTS ? false : 'VOLTAIC_LONG_TESTS=1 runs it' },
+  async (t) => {
+    const grown = await growth(
+      options('long', {
+        model: {},
+        batchSize: 8,
+        sequenceLength: 32,
+        steps: 5000,
+        logEvery: 50,
+        validateEvery: 500,
+        saveEvery: 500,
+        threads: 2,
+      }),
+      200,
+      4999,
+    )
+    t.comment(`${(grown / 2 ** 20).toFixed(1)} MB in 4,800 steps`)
+    t.ok(grown < 16 * 2 ** 20, `${grown} bytes`)
+  },
+)
