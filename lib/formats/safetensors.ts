@@ -1,5 +1,5 @@
 /** Safetensors files, read in place from mapped memory and written as a stream. */
-
+import type { FileHandle } from 'node:fs/promises'
 import { writeFileAtomically, writeFully } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { type MapFileOptions, mapFile } from '../runtime/mapped-file.js'
@@ -81,9 +81,12 @@ export interface TensorToWrite {
   readonly shape: readonly number[]
   /**
    * Little-endian, row-major. A function is called when the tensor's turn comes, so that a file larger than memory can be written
-   * (or one whose tensors are still on a device).
+   * (or one whose tensors are still on a device). `pieces` are written one after the other, each before the next is asked for.
    */
-  readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView>)
+  readonly data:
+    | ArrayBufferView
+    | (() => ArrayBufferView | Promise<ArrayBufferView>)
+    | { readonly pieces: () => Iterable<ArrayBufferView> }
 }
 
 function refuse(path: string, problem: string): never {
@@ -142,6 +145,25 @@ function formatHeader(order: readonly Placed[], metadata: Readonly<Record<string
   return header
 }
 
+async function writePieces(
+  handle: FileHandle,
+  { tensor, byteLength }: Placed,
+  pieces: Iterable<ArrayBufferView>,
+  path: string,
+): Promise<void> {
+  let written = 0
+  for (const piece of pieces) {
+    written += piece.byteLength
+    if (written > byteLength) break
+    await writeFully(handle, new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength))
+  }
+  if (written !== byteLength)
+    refuse(
+      path,
+      `tensor ${showName(tensor.name)}: its pieces are not the ${byteLength} bytes of shape [${tensor.shape.join(', ')}]`,
+    )
+}
+
 /**
  * Writes a safetensors file in the format's own order (element type descending, then name), byte for byte what its reference writer
  * makes of the same tensors. Atomic: the old file stays until the new one is complete and synced. Tensors are written one after
@@ -163,7 +185,7 @@ export async function writeSafetensors(
     const placed = { tensor, byteLength: checkedLength(tensor, path) }
     if (names.has(tensor.name)) refuse(path, `tensor ${showName(tensor.name)} is given twice`)
     names.add(tensor.name)
-    if (typeof tensor.data !== 'function') asBytes(placed, tensor.data, path)
+    if (ArrayBuffer.isView(tensor.data)) asBytes(placed, tensor.data, path)
     order.push(placed)
   }
   order.sort(
@@ -178,7 +200,9 @@ export async function writeSafetensors(
     await writeFully(handle, header)
     for (const placed of order) {
       const { data } = placed.tensor
-      await writeFully(handle, asBytes(placed, typeof data === 'function' ? await data() : data, path))
+      if (typeof data === 'function') await writeFully(handle, asBytes(placed, await data(), path))
+      else if (ArrayBuffer.isView(data)) await writeFully(handle, asBytes(placed, data, path))
+      else await writePieces(handle, placed, data.pieces(), path)
     }
   })
 }

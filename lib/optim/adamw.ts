@@ -110,6 +110,11 @@ export class AdamW {
     this.gradientNorm = make(() => zeros([1], { device }))
   }
 
+  /** float32 [arena.length] each; as they are now in stream order. */
+  get moments(): { readonly firstMoment: Tensor; readonly secondMoment: Tensor } {
+    return { firstMoment: this.#firstMoment, secondMoment: this.#secondMoment }
+  }
+
   /** Updates taken so far. */
   get steps(): number {
     return this.#steps

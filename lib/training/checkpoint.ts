@@ -8,7 +8,12 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { BatchState } from '../data/index.js'
-import { readSafetensors, type SafetensorsFile, writeSafetensors } from '../formats/safetensors.js'
+import {
+  readSafetensors,
+  type SafetensorsFile,
+  type TensorToWrite,
+  writeSafetensors,
+} from '../formats/safetensors.js'
 import { removeLeftovers, writeFolderAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { makeFolder } from '../runtime/make-folder.js'
@@ -37,7 +42,7 @@ export interface CheckpointState {
   readonly events: { readonly fileName: string; readonly position: number }
   /** Name, element offset and shape of each parameter in the flat tensors. */
   readonly layout: readonly CheckpointSegment[]
-  /** CRC-32 of the flat tensors' bytes, one after the other, and of the rest of this; filled in by `save`. */
+  /** CRC-32 of the rest of this and of the CRC-32s of the tensors; filled in by `save`. */
   readonly checksum?: number
 }
 
@@ -45,6 +50,20 @@ export interface CheckpointSegment {
   readonly name: string
   readonly offset: number
   readonly shape: readonly number[]
+}
+
+/** A long tensor that is written piece by piece; a piece's memory is used again for the next. */
+export interface FlatSource {
+  readonly length: number
+  pieces(): Iterable<Float32Array>
+}
+
+/** What `save` writes. In pieces, so that a checkpoint takes no memory to speak of, however large the model. */
+export interface CheckpointSource {
+  readonly parameters: FlatSource
+  readonly firstMoment: FlatSource
+  readonly secondMoment: FlatSource
+  readonly detectorCounts: Int32Array
 }
 
 /** The flat tensors of a checkpoint, in the arena's layout; detector counts of the interval under way. */
@@ -64,7 +83,7 @@ export interface CheckpointFolder {
   /** Steps of the checkpoints there are, ascending. */
   steps(): number[]
   /** Writes one, then removes all but the newest `keep`. */
-  save(state: CheckpointState, tensors: CheckpointTensors): Promise<void>
+  save(state: CheckpointState, tensors: CheckpointSource): Promise<void>
   /** The newest; undefined when there is none. Throws ERR_FORMAT naming the file when it is damaged. */
   load(): { readonly state: CheckpointState; readonly tensors: CheckpointTensors } | undefined
   remove(): void
@@ -85,8 +104,9 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
       makeFolder(folder)
       await removeLeftovers(folder)
       await writeFolderAtomically(join(folder, folderName(state.step)), async (place) => {
-        await writeSafetensors(join(place, tensorsFile), describe(tensors), { format: 'voltaic' })
-        const complete: CheckpointState = { ...state, checksum: checksumOf(state, tensors) }
+        const sums: TensorSums = {}
+        await writeSafetensors(join(place, tensorsFile), describe(tensors, sums), { format: 'voltaic' })
+        const complete: CheckpointState = { ...state, checksum: checksumOf(state, sums) }
         await writeFile(join(place, stateFile), `${JSON.stringify(complete, null, 1)}\n`)
       })
       const old = steps()
@@ -106,7 +126,13 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
         secondMoment: file.float32('second_moment').slice(),
         detectorCounts: file.int32('detector_counts').slice(),
       }
-      if (checksumOf(state, tensors) !== state.checksum)
+      const sums: TensorSums = {
+        parameters: crc32(bytesOf(tensors.parameters)),
+        first_moment: crc32(bytesOf(tensors.firstMoment)),
+        second_moment: crc32(bytesOf(tensors.secondMoment)),
+        detector_counts: crc32(bytesOf(tensors.detectorCounts)),
+      }
+      if (checksumOf(state, sums) !== state.checksum)
         throw damaged(path, 'its content does not match its checksum')
       return { state, tensors }
     },
@@ -116,27 +142,40 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
   }
 }
 
-function checksumOf({ checksum: _, ...state }: CheckpointState, tensors: CheckpointTensors): number {
-  const { parameters, firstMoment, secondMoment, detectorCounts } = tensors
-  let sum = crc32(JSON.stringify(state))
-  for (const data of [parameters, firstMoment, secondMoment, detectorCounts])
-    sum = crc32(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), sum)
-  return sum
+/** CRC-32 of each tensor's bytes, by its name in the file. */
+type TensorSums = Record<string, number>
+
+const bytesOf = (data: ArrayBufferView): Uint8Array =>
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+
+function checksumOf({ checksum: _, ...state }: CheckpointState, sums: TensorSums): number {
+  const ofTensors = Object.entries(sums).sort(([a], [b]) => (a < b ? -1 : 1))
+  return crc32(JSON.stringify([state, ofTensors]))
 }
 
-function describe(tensors: CheckpointTensors): Parameters<typeof writeSafetensors>[1] {
-  const flat = (name: string, data: Float32Array) =>
-    ({ name, dtype: 'F32', shape: [data.length], data }) as const
+/** The tensors as the writer takes them; `sums` fills while they are written. */
+function describe(tensors: CheckpointSource, sums: TensorSums): TensorToWrite[] {
+  const flat = (name: string, source: FlatSource): TensorToWrite => ({
+    name,
+    dtype: 'F32',
+    shape: [source.length],
+    data: {
+      *pieces() {
+        sums[name] = 0
+        for (const piece of source.pieces()) {
+          sums[name] = crc32(bytesOf(piece), sums[name])
+          yield piece
+        }
+      },
+    },
+  })
+  const counts = tensors.detectorCounts
+  sums.detector_counts = crc32(bytesOf(counts))
   return [
     flat('parameters', tensors.parameters),
     flat('first_moment', tensors.firstMoment),
     flat('second_moment', tensors.secondMoment),
-    {
-      name: 'detector_counts',
-      dtype: 'I32',
-      shape: [tensors.detectorCounts.length],
-      data: tensors.detectorCounts,
-    },
+    { name: 'detector_counts', dtype: 'I32', shape: [counts.length], data: counts },
   ]
 }
 
