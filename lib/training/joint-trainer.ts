@@ -283,6 +283,21 @@ export class JointTrainer {
     }
   }
 
+  /** The first parameter, in the arena's order, with a value or else a gradient that is not finite; undefined when there is none. */
+  async firstNotFinite(): Promise<string | undefined> {
+    const { values, gradients, segments } = this.arena
+    for (const [what, tensor] of [
+      ['value', values],
+      ['gradient', gradients],
+    ] as const) {
+      const at = ((await tensor.data()) as Float32Array).findIndex((number) => !Number.isFinite(number))
+      if (at < 0) continue
+      const segment = segments.findLast(({ offset }) => offset <= at)
+      return `the ${what} of ${segment?.names[0]}`
+    }
+    return undefined
+  }
+
   // ---- checkpoints
 
   /** Where each parameter stands in the flat tensors. */

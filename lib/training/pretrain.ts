@@ -308,7 +308,7 @@ class PretrainingRun {
 
   async #account(done: QueuedStep): Promise<PretrainStep> {
     const numbers = await done.numbers
-    this.#requireFinite(done.step + 1, numbers)
+    await this.#requireFinite(done.step + 1, numbers)
     this.#step = done.step + 1
     for (const name of sums) this.#interval[name] += name === 'steps' ? 1 : numbers[name]
     const perStep = this.#settings.batchSize * this.#settings.sequenceLength
@@ -323,7 +323,7 @@ class PretrainingRun {
     }
   }
 
-  #requireFinite(step: number, numbers: StepNumbers): void {
+  async #requireFinite(step: number, numbers: StepNumbers): Promise<void> {
     const { generatorLoss, discriminatorLoss, gradientNorm } = numbers
     const named = {
       'the generator loss': generatorLoss,
@@ -332,11 +332,13 @@ class PretrainingRun {
     }
     const broken = Object.entries(named).filter(([, value]) => !Number.isFinite(value))
     if (broken.length === 0) return
+    const tensor = await this.#required(this.#trainer).firstNotFinite()
     const last = this.#checkpoints.steps().at(-1)
     throw new VoltaicError(
       'ERR_NOT_FINITE',
       `step ${step}: ${broken.map(([name, value]) => `${name} is ${value}`).join(', ')} ` +
         `(learning rate ${numbers.learningRate.toPrecision(3)}). ` +
+        `${tensor === undefined ? '' : `The first tensor that is not finite is ${tensor}. `}` +
         `${last === undefined ? 'There is no checkpoint yet' : `The checkpoint of step ${last} is kept`}; ` +
         'try a lower --learning-rate, a longer warmup, or --precision fp32',
     )
