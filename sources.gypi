@@ -20,6 +20,28 @@
       "native/cpu/gemm.cpp",
       "native/cpu/attention.cpp"
     ],
+    "voltaic_cuda": [
+      "cuda/backend.cu",
+      "cuda/matmul_library.cu",
+      "cuda/gemm.cuh",
+      "cuda/activation.cuh",
+      "cuda/layer_norm.cuh",
+      "cuda/embedding.cuh",
+      "cuda/attention.cuh",
+      "cuda/softmax.cuh",
+      "cuda/vocabulary_head.cuh",
+      "cuda/discriminator_head.cuh",
+      "cuda/corruption.cuh",
+      "cuda/rows.cuh",
+      "cuda/elementwise.cuh",
+      "cuda/reduction.cuh",
+      "cuda/random.cuh",
+      "cuda/optimizer.cuh"
+    ],
+    "voltaic_emulator": [
+      "cuda/emulator/scheduler.cpp",
+      "cuda/emulator/runtime.cpp"
+    ],
     "voltaic_engine": [
       "native/engine/kernel_table.cpp",
       "native/engine/allocator.cpp",
@@ -96,6 +118,28 @@
     ],
     "voltaic_cpu_flags": [
       "-fno-exceptions"
+    ],
+    "voltaic_nvcc_flags": [
+      "--expt-relaxed-constexpr",
+      "--compress-mode=size",
+      "-diag-suppress=177",
+      "-Xcompiler=-Wall,-Wextra,-Wno-psabi,-fno-math-errno",
+      "--resource-usage"
+    ],
+    "voltaic_emulator_flags": [
+      "-std=c++20",
+      "-O2",
+      "-march=native",
+      "-ffp-contract=off",
+      "-fno-math-errno",
+      "-fPIC",
+      "-fvisibility=hidden",
+      "-Wall",
+      "-Wextra",
+      "-Wno-psabi",
+      "-Wno-unused-function",
+      "-Wno-unknown-pragmas",
+      "-Icuda/emulator"
     ]
   }
 }

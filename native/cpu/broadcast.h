@@ -8,7 +8,8 @@
 // cache. So each op needs one loop, not one for each kind of broadcasting, and it costs one L1
 // round trip for a broadcast operand, which the larger operand's way from memory hides.
 #pragma once
-#include "shapes.h"
+#include "../engine/shapes.h"
+#include "kernel.h"
 
 namespace voltaic {
 namespace {

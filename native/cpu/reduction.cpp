@@ -15,7 +15,8 @@
 // long sums exact to the last bits. Chunks of all results together are cut into tasks, so that one
 // long sum uses all threads as well as many short ones. Empty sums are 0, empty means NaN; an empty
 // maximum is refused.
-#include "shapes.h"
+#include "../engine/shapes.h"
+#include "kernel.h"
 
 namespace voltaic {
 namespace {

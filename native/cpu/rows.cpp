@@ -14,7 +14,8 @@
 // permute collapses the axes; runs that stay contiguous are copied, all else is a batch of
 // transpositions of 64 x 64 tiles, built from squares of 16 bytes a side in registers (2048 x 2048
 // fp32 on one Zen 3 core: 11 GB/s, with a plain copy at 25).
-#include "shapes.h"
+#include "../engine/shapes.h"
+#include "kernel.h"
 
 namespace voltaic {
 namespace {

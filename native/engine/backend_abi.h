@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define VOLTAIC_BACKEND_ABI_VERSION 1u
+#define VOLTAIC_BACKEND_ABI_VERSION 2u
 #define VOLTAIC_BACKEND_ENTRY_NAME "voltaic_backend_entry"
 #define VOLTAIC_MAX_RANK 6
 #define VOLTAIC_MESSAGE_LENGTH 512
@@ -82,6 +82,7 @@ typedef struct voltaic_device_info {
   int32_t bfloat16_is_fast;  // the hardware multiplies bf16 faster than fp32
   char name[256];            // "NVIDIA H200", "AMD EPYC"
   char instruction_set[64];  // "avx2", "sm_90"
+  char matmul_library[256];  // a library for products, its version and path, or why there is none
 } voltaic_device_info;
 
 typedef enum voltaic_copy_kind {
@@ -91,6 +92,9 @@ typedef enum voltaic_copy_kind {
 } voltaic_copy_kind;
 
 typedef struct voltaic_graph voltaic_graph;  // a captured run of calls
+
+// Called once, on a thread of the backend's own.
+typedef void (*voltaic_read_done)(void* context, voltaic_status status, const char* message);
 
 typedef struct voltaic_backend {
   uint32_t abi_version;
@@ -114,11 +118,26 @@ typedef struct voltaic_backend {
                          voltaic_copy_kind kind, char* message);
   voltaic_status (*synchronize)(voltaic_stream* stream, char* message);
 
-  // Capture and replay of a fixed run of calls. NULL where the backend has none.
+  // As copy from device to host, but returns at once: done is called when `to` has the bytes, or with
+  // what failed until then. Not called when read itself returns an error. NULL where the backend
+  // has none: the engine copies and synchronizes.
+  voltaic_status (*read)(voltaic_stream* stream, void* to, const void* from, size_t bytes,
+                         voltaic_read_done done, void* context, char* message);
+
+  // Capture and replay of a fixed run of kernel calls: between begin and end calls are noted down,
+  // not done. NULL where the backend has none.
   voltaic_status (*capture_begin)(voltaic_stream* stream, char* message);
   voltaic_status (*capture_end)(voltaic_stream* stream, voltaic_graph** out, char* message);
   voltaic_status (*graph_launch)(voltaic_stream* stream, voltaic_graph* graph, char* message);
   void (*graph_destroy)(voltaic_graph* graph);
+
+  // Choices that decide a stream's bits beside the build and the card, as text: a run writes them
+  // down and takes them back. Name: "matmul", the choices among a matmul library's algorithms. get writes at most length bytes, the ending 0 included,
+  // and the length that is needed to `needed`. NULL where the backend has none.
+  voltaic_status (*setting_get)(voltaic_stream* stream, const char* name, char* text, size_t length,
+                                size_t* needed, char* message);
+  voltaic_status (*setting_set)(voltaic_stream* stream, const char* name, const char* text,
+                                char* message);
 
   uint32_t kernel_count;
   const voltaic_kernel_entry* kernels;

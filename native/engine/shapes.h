@@ -1,7 +1,7 @@
 // Shapes in words for messages, and the sizes of elements: what kernels that derive layouts from
 // shapes share.
 #pragma once
-#include "kernel.h"
+#include "kernel_call.h"
 
 namespace voltaic {
 namespace {

@@ -1,0 +1,112 @@
+// The activation functions and their derivatives at the pre-activation x, for the activation kernels and
+// the epilogues of products. Kinds are those of the kernel table: 0 gelu (erf), 1 gelu_tanh, 2 relu,
+// 3 tanh, 4 sigmoid. Formulas and error bounds are those of native/cpu/activation_functions.h.
+#pragma once
+#include <cuda_runtime.h>
+
+namespace voltaic {
+namespace {
+
+enum ActivationKind { kGelu = 0, kGeluTanh = 1, kRelu = 2, kTanh = 3, kSigmoid = 4 };
+constexpr int kActivationKinds = 5;
+
+// The standard normal distribution beyond t >= 0 (NaN stays): upper = Q(t) = density u P(u) to 3.4e-8,
+// u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2). Arguments above 15 count as 15.
+struct NormalTail {
+  float t, upper, density;
+};
+__device__ __forceinline__ NormalTail normal_tail(float t) {
+  t = t > 15.0f ? 15.0f : t;
+  const float u = 1.0f / fmaf(t, 0.35f, 1.0f);
+  const float density = expf(t * t * -0.5f);
+  float p = -0.029163599f;
+  p = fmaf(p, u, 0.144059435f);
+  p = fmaf(p, u, -0.255899519f);
+  p = fmaf(p, u, 0.159390822f);
+  p = fmaf(p, u, -0.0232628211f);
+  p = fmaf(p, u, 0.105574556f);
+  p = fmaf(p, u, 0.119815513f);
+  p = fmaf(p, u, 0.13986434f);
+  p = fmaf(p, u, 0.139621258f);
+  return {t, density * (u * p), density};
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+constexpr float kGeluTanhLinear = 1.59576912f, kGeluTanhCubic = 0.0713548162f;
+
+template <int kind>
+__device__ __forceinline__ float activate(float x) {
+  static_assert(kind >= 0 && kind < kActivationKinds);
+  if constexpr (kind == kGelu) {
+    const NormalTail tail = normal_tail(fabsf(x));
+    return fmaf(-tail.t, tail.upper, x < 0.0f ? 0.0f : x);
+  }
+  if constexpr (kind == kGeluTanh) {
+    const float y = x < -9.5f ? -9.5f : x;
+    return y / (1.0f + expf(-y * fmaf(y * y, kGeluTanhCubic, kGeluTanhLinear)));
+  }
+  if constexpr (kind == kRelu) return x < 0.0f ? 0.0f : x;
+  if constexpr (kind == kTanh) return tanhf(x);
+  if constexpr (kind == kSigmoid) return sigmoid(x);
+}
+
+template <int kind>
+__device__ __forceinline__ float activate_gradient(float x) {
+  static_assert(kind >= 0 && kind < kActivationKinds);
+  if constexpr (kind == kGelu) {
+    const NormalTail tail = normal_tail(fabsf(x));
+    const float d = fmaf(tail.t * -0.398942280f, tail.density, tail.upper);
+    return x < 0.0f ? d : 1.0f - d;
+  }
+  if constexpr (kind == kGeluTanh) {
+    const float y = x < -9.5f ? -9.5f : x > 9.5f ? 9.5f : x;
+    const float square = y * y;
+    const float e = expf(-y * fmaf(square, kGeluTanhCubic, kGeluTanhLinear));
+    const float s = 1.0f / (1.0f + e);
+    const float slope = y * fmaf(square, 3.0f * kGeluTanhCubic, kGeluTanhLinear);
+    return fmaf(slope * s, e * s, s);
+  }
+  if constexpr (kind == kRelu) return x <= 0.0f ? 0.0f : x > 0.0f ? 1.0f : x;
+  if constexpr (kind == kTanh) {
+    const float y = tanhf(x);
+    return (1.0f - y) * (1.0f + y);
+  }
+  if constexpr (kind == kSigmoid) {
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return e * s * s;
+  }
+}
+
+template <int kind>
+struct Activation {
+  static constexpr int value = kind;
+};
+
+// Calls body with the kind as a type; false, and nothing called, when there is no such kind:
+//   with_activation(kind, [&](auto activation) { ... activate<activation.value>(x) ... })
+template <class Body>
+inline bool with_activation(int64_t kind, Body&& body) {
+  switch (kind) {
+    case kGelu:
+      body(Activation<kGelu>{});
+      return true;
+    case kGeluTanh:
+      body(Activation<kGeluTanh>{});
+      return true;
+    case kRelu:
+      body(Activation<kRelu>{});
+      return true;
+    case kTanh:
+      body(Activation<kTanh>{});
+      return true;
+    case kSigmoid:
+      body(Activation<kSigmoid>{});
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+}  // namespace voltaic

@@ -1,0 +1,37 @@
+// Products by a library that is looked for at run time (cuBLASLt), behind one function.
+#pragma once
+#include "stream.cuh"
+
+namespace voltaic::cuda {
+
+// c = alpha op(a) op(b) + beta c (+ bias), per batch, as the kernel table's gemm describes it.
+struct MatmulProblem {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b;
+  float alpha, beta;
+  int64_t batch, stride_a, stride_b, stride_c;  // strides in elements
+  int32_t dtype, c_dtype;                       // voltaic_dtype of a and b, and of c
+  const void *a, *b;
+  void* c;
+  const float* bias;  // [n], or null
+};
+
+// Whether the stream's library does this problem; then *status says how queueing it went. False: the
+// caller computes it (no library, or a problem that the library does not take).
+bool matmul_by_library(const voltaic_call* call, const MatmulProblem& problem,
+                       voltaic_status* status);
+
+// A stream's part of the library: opened with the stream, closed with it. Never fails: without a library
+// stream->matmul stays null.
+void open_matmul_library(voltaic_stream* stream);
+void close_matmul_library(voltaic_stream* stream);
+
+// "cuBLASLt 13.1.0 (/path/libcublasLt.so.13)", or why there is none, for people.
+void describe_matmul_library(char* text, size_t length);
+
+// The choices among the library's algorithms as text (voltaic_backend::setting_get and setting_set).
+voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length, size_t* needed,
+                              char* message);
+voltaic_status set_matmul_choices(voltaic_stream* stream, const char* text, char* message);
+
+}  // namespace voltaic::cuda
