@@ -61,7 +61,7 @@ for (const line of output.split('\n')) {
     kernels++
   }
   const report = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line)
-  if (report && report.slice(1).some((bytes) => bytes !== '0')) spilling.push(`${kernel}: ${line.trim()}`)
+  if (report?.slice(1).some((bytes) => bytes !== '0')) spilling.push(`${kernel}: ${line.trim()}`)
 }
 check(kernels > 0 && spilling.length === 0, `${kernels} kernels, none spills registers or has a stack`)
 for (const line of spilling.slice(0, 20)) console.log(`  ${line}`)
