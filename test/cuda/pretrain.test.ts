@@ -69,7 +69,8 @@ for (const precision of ['fp32', 'bf16'] as const) {
         started: (child) => {
           const look = (): void => {
             if (child.exitCode !== null || child.signalCode !== null) return
-            if (existsSync(join(output, 'checkpoints', `step-${String(checkpoint).padStart(9, '0')}`))) child.kill('SIGKILL')
+            if (existsSync(join(output, 'checkpoints', `step-${String(checkpoint).padStart(9, '0')}`)))
+              child.kill('SIGKILL')
             else setTimeout(look, 5)
           }
           look()
