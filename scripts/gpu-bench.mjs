@@ -45,6 +45,8 @@ const worker = (name, env) =>
     log: (text) => log.write(text),
   })
 const voltaic = worker('the worker', {})
+// Lists and configurations: it never touches the card.
+const lister = worker('the list', { VOLTAIC_BENCH_DEVICE: 'cpu' })
 const withoutLibrary = worker('the worker without a matmul library', { VOLTAIC_CUBLASLT: 'off' })
 const python = values['no-torch'] ? undefined : findPython()
 const torch =
@@ -59,16 +61,16 @@ const torch =
 
 /** No answer is waited for longer than this, nor past the end of the run. */
 const within = (seconds) => Math.max(1, Math.min(seconds, secondsLeft())) * 1000
-const failure = (error) => ({ error: error.message })
+const failure = ({ code, message }) => ({ error: message, code })
 
 function stop(code) {
-  for (const server of [voltaic, withoutLibrary, torch]) server?.stop()
+  for (const server of [voltaic, withoutLibrary, lister, torch]) server?.stop()
   log.end(() => process.exit(code))
 }
 
 const [info, rows, peer] = await Promise.all([
   voltaic.ask({ do: 'info' }, within(60)),
-  worker('the list', { VOLTAIC_BENCH_DEVICE: 'cpu' }).ask({ do: 'list', scale }, within(60)),
+  lister.ask({ do: 'list', scale }, within(60)),
   torch?.ask({ op: 'info' }, within(120)),
 ])
 if (info.error) {
@@ -175,8 +177,6 @@ async function step({ id, step: sizes }) {
   entry.peers.eagerTried = tries
 }
 
-const lister = worker('the configurations', { VOLTAIC_BENCH_DEVICE: 'cpu' })
-
 async function peerStep(sizes, request, seconds) {
   const configs = await lister.ask({ do: 'configs', step: sizes }, within(30))
   const { batchSize, sequenceLength } = sizes
@@ -195,14 +195,14 @@ async function compiled({ id, step: sizes, mode }) {
     results.rows.push({ kind: 'step', id, name: stepName(sizes), sizes, ours: {}, peers: { [mode]: found } })
 }
 
-function say({ kind, id }) {
-  const entry = results.rows.at(-1)
-  const shown = kind === 'compiled' ? undefined : entry.ours
-  const us = (value) => (value ? `${(value * 1e6).toFixed(1)} us` : '-')
-  const theirs = kind === 'row' ? entry.peer : entry.peers?.eager
-  const percent = shown?.percent ? `, ${shown.percent.toFixed(0)}% of the ${shown.ceiling}` : ''
-  const error = shown?.error ? ` (${shown.error})` : ''
-  console.log(`${id}: ${us(shown?.median)}${percent}${error}; PyTorch ${us(theirs?.median)}`)
+/** One line on the item just measured. */
+function say({ kind, id, step: sizes, mode }) {
+  const entry = results.rows.findLast((row) => (sizes ? row.sizes === sizes : row.id === id))
+  const { ours } = entry
+  const theirs = kind === 'row' ? entry.peer : entry.peers[mode ?? 'eager']
+  const us = (side) => (side?.median ? `${(side.median * 1e6).toFixed(1)} us` : (side?.error ?? '-'))
+  const percent = ours.percent ? `, ${ours.percent.toFixed(0)}% of the ${ours.ceiling}` : ''
+  console.log(`${id}: ${us(ours)}${percent}; PyTorch ${us(theirs)}`)
 }
 
 await measureCeilings()
@@ -219,6 +219,5 @@ for (const item of plan) {
   writeReport(base, results)
 }
 writeReport(base, results)
-lister.stop()
 console.log(`\n${markdown(results)}\n${base}.json and .md`)
 stop(0)

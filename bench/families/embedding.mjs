@@ -7,6 +7,7 @@ export function* benchmarks({ tokens, lengths, models, dtypes, vocabulary }) {
   const most = Math.max(...lengths)
   // Zipf-like: small ids come often, as in text.
   const ids = Array.from({ length: tokens }, (_, i) => Math.floor(vocabulary * ((i * 0.618034) % 1) ** 4))
+  const distinct = new Set(ids).size
   for (const model of models) {
     for (const dtype of dtypes) {
       const width = model.embedding
@@ -36,8 +37,8 @@ export function* benchmarks({ tokens, lengths, models, dtypes, vocabulary }) {
           const outputs = [sum, y, column(memory), column(memory)]
           return () => run('embedding_forward', [...inputs, ...outputs], [1e-12, 0.1, 5])
         },
-        // The tables' rows come mostly from the cache.
-        work: { bytes: 3 * bytes },
+        // Each row that occurs once, the sum and y.
+        work: { bytes: 2 * bytes + bytesOf[dtype] * distinct * width },
         peer,
       }
       yield {
@@ -50,7 +51,8 @@ export function* benchmarks({ tokens, lengths, models, dtypes, vocabulary }) {
           const outputs = [...gradients, line(memory), line(memory)]
           return () => run('embedding_backward', [...inputs, ...outputs], [0.1, 5])
         },
-        work: { bytes: 2 * bytes },
+        // Both inputs, and each row's gradient added to.
+        work: { bytes: 2 * bytes + 8 * distinct * width },
         peer: { ...peer, backward: true },
       }
     }

@@ -13,7 +13,8 @@ function must(command, args, env = {}) {
     env: { ...process.env, ...env },
     stdio: 'inherit',
   })
-  if (status !== 0) throw new Error(`${command} failed${error ? `: ${error.message}` : ` (status ${status})`}`)
+  if (status !== 0)
+    throw new Error(`${command} failed${error ? `: ${error.message}` : ` (status ${status})`}`)
 }
 
 function cmake(folder, target, options, env) {

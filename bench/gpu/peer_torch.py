@@ -4,6 +4,7 @@ A request names an op and shapes (the "peer" of a row in bench/families). Of sev
 compiled) all are timed, and the fastest is the answer. --smoke runs on the CPU; use tiny shapes."""
 import contextlib
 import functools
+import gc
 import json
 import statistics
 import sys
@@ -292,6 +293,7 @@ ops = dict(copy=copy, product=product, attention=attention, gelu=gelu, layer_nor
 def clean():
     with contextlib.suppress(Exception):
         torch._dynamo.reset()  # its limit on versions of one function counts over requests
+    gc.collect()
     if not smoke:
         torch.cuda.empty_cache()
 

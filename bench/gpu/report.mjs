@@ -11,6 +11,9 @@ const spread = ({ median, least, most }) =>
 const ratio = (theirs, ours) => (theirs > 0 && ours > 0 ? `${(theirs / ours).toFixed(2)}x` : '')
 const giga = (bytes) => (bytes > 0 ? `${(bytes / 2 ** 30).toFixed(1)} GB` : '')
 
+/** Why there is no time, in a few words. */
+const reason = ({ error = '', code } = {}) => (code === 'ERR_UNSUPPORTED' ? 'no kernel' : error.slice(0, 60))
+
 function stepLine({ name, ours, peers = {} }) {
   const compiled = [peers.default, peers['reduce-overhead']].filter((peer) => peer?.median > 0)
   const all = [peers.eager, ...compiled].filter((peer) => peer?.median > 0)
@@ -20,7 +23,7 @@ function stepLine({ name, ours, peers = {} }) {
     milliseconds(peers.eager, `(${peers.eager?.precision})`),
     compiled.map((peer) => milliseconds(peer, `(${peer.mode})`)).join('; '),
   ]
-  if (!ours.median) return [name, ours.error ?? '', '', '', '', '', '', ...theirs, '', '']
+  if (!ours.median) return [name, reason(ours), '', '', '', '', '', ...theirs, '', '']
   return [
     name,
     number(ours.median * 1000, 2),
@@ -36,8 +39,8 @@ function stepLine({ name, ours, peers = {} }) {
 }
 
 function kernelLine({ id, ours, peer, short }) {
-  const theirs = peer?.median ? `${microseconds(peer.median)} (${peer.way})` : (peer?.error ?? '')
-  if (!ours.median) return [id, ours.error ?? '', '', '', '', theirs, '', '']
+  const theirs = peer?.median ? `${microseconds(peer.median)} (${peer.way})` : reason(peer)
+  if (!ours.median) return [id, reason(ours), '', '', '', theirs, '', '']
   return [
     id,
     `${microseconds(ours.median)}${short ? ' *' : ''}`,
