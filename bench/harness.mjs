@@ -137,13 +137,15 @@ export function arena() {
 const mostRotatedBytes = 6e9
 
 /** Times a row over as many sets of buffers as it takes to move past `rotateBytes` of cache (0: one set). */
-export async function timeRow({ make }, { rotateBytes = 0, ...options } = {}) {
+export async function timeRow({ make, work = {} }, { rotateBytes = 0, ...options } = {}) {
   const memory = arena()
   try {
     const queues = [make(memory)]
-    const each = Math.max(1, memory.bytes)
+    // What a call touches, which may be less than its buffers hold.
+    const each = Math.max(1, Math.min(memory.bytes, work.bytes ?? memory.bytes))
     if (rotateBytes > 0 && each < rotateBytes) {
-      const sets = Math.min(64, 1 + Math.ceil(rotateBytes / each), Math.floor(mostRotatedBytes / each))
+      const fitting = Math.floor(mostRotatedBytes / memory.bytes)
+      const sets = Math.min(64, 1 + Math.ceil(rotateBytes / each), fitting)
       while (queues.length < sets) queues.push(make(memory))
     }
     await synchronize(device)

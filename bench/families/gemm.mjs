@@ -1,5 +1,6 @@
 // Matrix products at ELECTRA's training shapes: each layer's forward with its epilogue, its input's gradient, its weight's.
 import { run } from '../../dist/runtime/index.js'
+import { bytesOf } from '../scales.mjs'
 
 // Numbers of the kernel table.
 const none = 0
@@ -35,6 +36,8 @@ export function* benchmarks(scale) {
         const { transposeA = 0, transposeB = 0, epilogue = none, gradient = false, float = false } = options
         const resultType = gradient || float ? 'float32' : dtype
         const name = `${model.name} ${what} ${'NT'[transposeA]}${'NT'[transposeB]} ${m}x${n}x${k} ${dtype}`
+        // Both operands and the result, which is also read where it is added to, and what an epilogue saves or reads.
+        const results = (gradient ? 2 : 1) * bytesOf[resultType] * m * n
         const saves = epilogue === activation || epilogue === activationGradient
         yield {
           name,
@@ -49,7 +52,10 @@ export function* benchmarks(scale) {
             const attributes = [m, n, k, transposeA, transposeB, 1, beta, epilogue, 0, 1, 0, 0, 0]
             return () => run('gemm', [a, b, ...biases, c], attributes)
           },
-          work: { flops: 2 * m * n * k },
+          work: {
+            flops: 2 * m * n * k,
+            bytes: bytesOf[dtype] * (m * k + n * k + (saves ? m * n : 0)) + results,
+          },
           peer: { op: 'product', m, n, k, transposeA, transposeB, epilogue, dtype },
         }
       }

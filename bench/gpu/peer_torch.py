@@ -58,7 +58,7 @@ def time_calls(calls, rounds=7, round_seconds=0.02, graph=True):
     into one graph where they can be, so that PyTorch is not timed by how fast it queues."""
     kept = [call() for call in calls]
     synchronize()
-    captured = False
+    captured, times = False, 1
 
     def run():
         for call in calls:
@@ -68,16 +68,18 @@ def time_calls(calls, rounds=7, round_seconds=0.02, graph=True):
         try:
             kept = None
             recorded = torch.cuda.CUDAGraph()
+            many = -(-10 // len(calls))  # ten calls at least: between two graphs there is a gap
             with torch.cuda.graph(recorded, stream=torch.cuda.current_stream()):
-                kept = [call() for call in calls]
-            run, captured = recorded.replay, True
+                for _ in range(many):
+                    kept = [call() for call in calls]
+            run, captured, times = recorded.replay, True, many
         except Exception as error:
             print(f"not captured: {str(error).splitlines()[0]}", file=sys.stderr)
             synchronize()
     run()
     synchronize()
     repeats = max(1, round(round_seconds / max(1e-6, seconds_of(run, 1))))
-    each = [seconds_of(run, repeats) / repeats / len(calls) for _ in range(rounds)]
+    each = [seconds_of(run, repeats) / repeats / times / len(calls) for _ in range(rounds)]
     del kept
     return dict(spread(each), captured=captured)
 

@@ -50,10 +50,8 @@ export function planOf(rows, scale, { withoutLibrary }) {
     id: `${item.id}, own kernel`,
     row: { ...item.row, peer: undefined },
   }))
-  const [first, second] = [
-    ({ size, sequenceLength }) => size === 'base' && sequenceLength === 128,
-    ({ size, sequenceLength }) => size === 'small' && sequenceLength === 128,
-  ]
+  const is = (name) => (entry) => entry.size === name && entry.sequenceLength === 128
+  const [first, second] = scale === 'gpu' ? [is('base'), is('small')] : [() => true, () => false]
   const others = (entry) => !first(entry) && !second(entry)
   return [
     ...step(first),
