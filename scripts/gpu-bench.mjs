@@ -3,6 +3,7 @@
 import { createWriteStream, mkdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { buildLibrary } from '../bench/gpu/build.mjs'
 import { LineServer } from '../bench/gpu/line-server.mjs'
 import { card, emulated, exists, findPython, nameForFile, root, stamp } from '../bench/gpu/machine.mjs'
 import { leaveOut, planOf, stepName } from '../bench/gpu/plan.mjs'
@@ -21,8 +22,11 @@ const { values } = parseArgs({
 const began = performance.now()
 const secondsLeft = () => Number(values['time-limit']) - (performance.now() - began) / 1000
 if (Number.isNaN(secondsLeft())) throw new Error('--time-limit is a number of seconds')
-if (!exists('dist', 'index.js')) {
-  console.error('dist/ is missing: npx tsc -b .')
+try {
+  if (!exists('dist', 'index.js')) throw new Error('dist/ is missing: npx tsc -b .')
+  if (values.device === 'cuda') buildLibrary()
+} catch (error) {
+  console.error(`no benchmark: ${error.message}`)
   process.exit(1)
 }
 

@@ -99,11 +99,17 @@ if (existsSync(join(shared, 'golden')))
 else console.log(`# no ${shared}/golden: the golden vectors are not in the bundle, and its check skips them`)
 
 // ---- Node
-const node = join(output, 'node')
+const node = join(output, 'bin', 'node')
+mkdirSync(dirname(node))
 copyFileSync(process.execPath, node)
 chmodSync(node, 0o755)
 run('strip', [node])
-run('xz', ['-6', '-T0', '-f', node])
+
+// ---- what is large, in one compressed file that run.sh unpacks
+const large = ['bin', 'build', 'build-native', 'data'].filter((name) => existsSync(join(output, name)))
+run('tar', ['-C', output, '-cf', join(output, 'packed.tar'), ...large])
+run('xz', ['-6', '-T0', '-f', join(output, 'packed.tar')])
+for (const name of large) rmSync(join(output, name), { recursive: true })
 
 writeFileSync(
   join(output, 'run.sh'),
@@ -111,13 +117,11 @@ writeFileSync(
 # bash run.sh check|bench|all [options]: see RUN.md
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-if [ ! -x "$here/bin/node" ]; then
-  mkdir -p "$here/bin"
-  if command -v xz >/dev/null; then xz -dc "$here/node.xz" >"$here/bin/node.part"
-  else python3 -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"))' "$here/node.xz" "$here/bin/node.part"
+if [ ! -e "$here/unpacked" ]; then
+  if command -v xz >/dev/null; then xz -dc "$here/packed.tar.xz" | tar -C "$here" -xf -
+  else python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/packed.tar.xz" "$here"
   fi
-  chmod +x "$here/bin/node.part"
-  mv "$here/bin/node.part" "$here/bin/node"
+  touch "$here/unpacked"
 fi
 export PATH="$here/bin:$PATH"
 [ -d "$here/data" ] && export VOLTAIC_SHARED_DATA="$here/data"
@@ -140,7 +144,8 @@ writeFileSync(
   join(output, 'RUN.md'),
   `# Voltaic on a GPU machine
 
-Needs Linux on x86-64, an NVIDIA driver, and xz or Python 3 to unpack Node. Nothing is downloaded.
+Needs Linux on x86-64, an NVIDIA driver, and xz or Python 3 to unpack Node and the test data, which run.sh
+does in this folder at first (160 MB). Nothing is downloaded.
 
     bash run.sh check  [--only TEXT] [--time-limit SECONDS] [--output DIR]   every kernel test, golden vectors, sanitizer
     bash run.sh bench  [--only TEXT] [--time-limit SECONDS] [--output DIR]   times; at most 560 seconds unless told

@@ -3,10 +3,12 @@
 import { createInterface } from 'node:readline'
 import { cudaReport, deviceInfo, memoryStats, run } from '../../dist/runtime/index.js'
 import { modelConfigs, resolvePretrainOptions } from '../../dist/training/options.js'
-import { device, measureCeilings, timeRow } from '../harness.mjs'
 import { families, rowsOf } from '../rows.mjs'
 import { scales } from '../scales.mjs'
-import { timeSteps } from '../steps.mjs'
+
+// These open the device; when it does not open, the first answer says why.
+const opened = await Promise.all([import('../harness.mjs'), import('../steps.mjs')]).catch((error) => error)
+const [{ device, measureCeilings, timeRow }, { timeSteps }] = opened instanceof Error ? [{}, {}] : opened
 
 const answers = {
   info: () => ({ ...deviceInfo(device), ...(device.kind === 'cuda' ? { library: cudaReport() } : {}) }),
@@ -66,6 +68,7 @@ const reply = (answer) => process.stdout.write(`@${JSON.stringify(answer)}\n`)
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line)
   try {
+    if (opened instanceof Error) throw opened
     reply({ result: await answers[request.do](request) })
   } catch (error) {
     reply({ error: { code: error.code ?? 'ERR_FAILED', message: error.message } })
