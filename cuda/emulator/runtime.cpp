@@ -1,10 +1,11 @@
 // The runtime calls of cuda_runtime.h, on host memory. Work on a stream is done at once, in order;
 // while a stream is being captured it is noted down instead, and a graph's launch does it again.
 //
-// The emulated card's abilities are those of VOLTAIC_EMULATOR_ARCH (75, 80 or 90; 80 otherwise): which
-// kernels a backend picks by them is tested that way.
+// The emulated card's abilities are those of VOLTAIC_EMULATOR_ARCH (75, 80 or 90; 80 otherwise):
+// which kernels a backend picks by them is tested that way.
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -21,7 +22,9 @@ struct Graph {
 struct Stream {
   std::unique_ptr<Graph> capture;
 };
-struct Event {};
+struct Event {
+  std::chrono::steady_clock::time_point recorded;
+};
 
 namespace {
 
@@ -114,8 +117,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int) {
   out->minor = architecture() % 10;
   out->multiProcessorCount = 4;
   out->sharedMemPerBlock = size_t{48} << 10;
-  out->sharedMemPerBlockOptin =
-      size_t{architecture() == 75 ? 64u : architecture() == 90 ? 227u : 163u} << 10;
+  out->sharedMemPerBlockOptin = size_t{architecture() == 75   ? 64u
+                                       : architecture() == 90 ? 227u
+                                                              : 163u}
+                                << 10;
   out->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }
@@ -174,10 +179,13 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
   *out = new Event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->recorded = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  *milliseconds = 0;
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - begin->recorded).count();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
