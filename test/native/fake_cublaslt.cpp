@@ -303,7 +303,9 @@ int cublasLtMatmul(void* handle, Descriptor* description, const void* alpha, con
     return misuse("a pointer is less aligned than was promised");
   if (workspace == nullptr || !aligned(workspace, 256) || workspace_bytes < kNeededWorkspace)
     return misuse("too small a workspace");
-  std::memset(workspace, 0xAB, workspace_bytes);
+  std::memset(workspace, 0xAB, kNeededWorkspace);
+  std::memset(static_cast<char*>(workspace) + workspace_bytes - kNeededWorkspace, 0xAB,
+              kNeededWorkspace);
   const Matrix am(a_layout), bm(b_layout), cm(c_layout);
   if (!supported(description, cm)) return kNotSupported;
   const bool ta = description->get(kTransposeA), tb = description->get(kTransposeB);
