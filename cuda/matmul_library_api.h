@@ -113,13 +113,6 @@ struct LtFunctions {
                      LtLayout* d_layout, const LtAlgorithm* algorithm, void* workspace,
                      size_t workspace_bytes, cudaStream_t stream);
 };
-#define VOLTAIC_CUBLASLT_FUNCTIONS(FUNCTION)                                                      \
-  FUNCTION(Create)                                                                                \
-  FUNCTION(Destroy) FUNCTION(GetProperty) FUNCTION(MatmulDescCreate) FUNCTION(MatmulDescDestroy)  \
-      FUNCTION(MatmulDescSetAttribute) FUNCTION(MatrixLayoutCreate) FUNCTION(MatrixLayoutDestroy) \
-          FUNCTION(MatrixLayoutSetAttribute) FUNCTION(MatmulPreferenceCreate)                     \
-              FUNCTION(MatmulPreferenceDestroy) FUNCTION(MatmulPreferenceSetAttribute)            \
-                  FUNCTION(MatmulAlgoGetHeuristic) FUNCTION(MatmulAlgoCheck) FUNCTION(Matmul)
 
 }  // namespace
 }  // namespace voltaic::cuda

@@ -113,7 +113,11 @@ inline bool describe_product(const LtFunctions& call, const ProductKey& key, Pla
   if (key.bias) {
     // Not set, the bias has the output's type. Releases before CUDA 11.8 know nothing else.
     const bool own_type = plan.choice.bias == kBiasFloat32 && !float32_out;
-    if (!set(kLtEpilogue, kLtEpilogueBias) || (own_type && !set(kLtBiasType, kLtFloat32)))
+    // In the place of the pointer, which each call sets: choosing an algorithm may look whether
+    // there is one, and how it is aligned.
+    const uintptr_t aligned_as_ours = 16;
+    if (!set(kLtEpilogue, kLtEpilogueBias) || !set(kLtBiasPointer, aligned_as_ours) ||
+        (own_type && !set(kLtBiasType, kLtFloat32)))
       return false;
   }
   plan.a = key.transpose_a ? make_layout(call, kLtBfloat16, key.m, key.k, key.batch, key.stride_a)

@@ -121,25 +121,46 @@ inline bool open_library(const std::string& file, MatmulLibrary& library, std::s
     return false;
   }
   library.path = file;
-  library.call = {};
+  LtFunctions& call = library.call = {};
+  struct Symbol {
+    const char* name;
+    void* place;
+  };
+#define SYMBOL(name) \
+  { "cublasLt" #name, &call.name }
+  const Symbol symbols[] = {SYMBOL(Create),
+                            SYMBOL(Destroy),
+                            SYMBOL(GetProperty),
+                            SYMBOL(MatmulDescCreate),
+                            SYMBOL(MatmulDescDestroy),
+                            SYMBOL(MatmulDescSetAttribute),
+                            SYMBOL(MatrixLayoutCreate),
+                            SYMBOL(MatrixLayoutDestroy),
+                            SYMBOL(MatrixLayoutSetAttribute),
+                            SYMBOL(MatmulPreferenceCreate),
+                            SYMBOL(MatmulPreferenceDestroy),
+                            SYMBOL(MatmulPreferenceSetAttribute),
+                            SYMBOL(MatmulAlgoGetHeuristic),
+                            SYMBOL(MatmulAlgoCheck),
+                            SYMBOL(Matmul)};
+#undef SYMBOL
+  static_assert(sizeof symbols / sizeof symbols[0] == sizeof(LtFunctions) / sizeof(void*));
   const char* missing = nullptr;
-#define FUNCTION(name)                                                                \
-  library.call.name =                                                                 \
-      reinterpret_cast<decltype(library.call.name)>(dlsym(handle, "cublasLt" #name)); \
-  if (library.call.name == nullptr && missing == nullptr) missing = "cublasLt" #name;
-  VOLTAIC_CUBLASLT_FUNCTIONS(FUNCTION)
-#undef FUNCTION
+  for (const Symbol& symbol : symbols) {
+    void* const found = dlsym(handle, symbol.name);
+    if (found == nullptr && missing == nullptr) missing = symbol.name;
+    std::memcpy(symbol.place, &found, sizeof found);
+  }
   Dl_info where = {};
-  if (library.call.Create != nullptr &&
-      dladdr(reinterpret_cast<void*>(library.call.Create), &where) != 0 &&
+  if (call.Create != nullptr && dladdr(reinterpret_cast<void*>(call.Create), &where) != 0 &&
       where.dli_fname != nullptr)
     library.path = where.dli_fname;
   int32_t major = 0, minor = 0, patch = 0;
   if (missing != nullptr) {
     why = library.path + " lacks " + missing;
-  } else if (library.call.GetProperty(kLtMajor, &major) != kLtSuccess ||
-             library.call.GetProperty(kLtMinor, &minor) != kLtSuccess ||
-             library.call.GetProperty(kLtPatch, &patch) != kLtSuccess) {
+  } else if (call.GetProperty(kLtMajor, &major) != kLtSuccess ||
+             call.GetProperty(kLtMinor, &minor) != kLtSuccess ||
+             call.GetProperty(kLtPatch, &patch) != kLtSuccess) {
     why = library.path + " does not say its version";
   } else {
     library.version =

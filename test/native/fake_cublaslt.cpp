@@ -122,7 +122,7 @@ int32_t bias_type(const Descriptor* description, const Matrix& d) {
 bool supported(const Descriptor* description, const Matrix& d) {
   if (setting("FAKE_CUBLASLT_NONE") != nullptr) return false;
   if (description->get(kEpilogue, 1) == 1) return true;
-  if (description->get(kEpilogue) != 4) return false;
+  if (description->get(kEpilogue) != 4 || description->get(kBiasPointer) == 0) return false;
   const int32_t type = bias_type(description, d);
   return type == d.type || (type == kFloat32 && setting("FAKE_CUBLASLT_MIXED_BIAS") != nullptr);
 }
