@@ -1,20 +1,27 @@
 // Builds what a check needs and is not there: the CUDA library for this machine's card, and the native tests. With the package's own
 // scripts in a checkout; with plain CMake, nvcc and a C++ compiler where there is no registry.
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs'
+import { appendFileSync, copyFileSync, existsSync, mkdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { card, cudaLibrary, emulated, exists, findCompiler, root } from './machine.mjs'
 
+/** Runs a command, its output into build-gpu.log; the end of it comes back with the error when the command fails. */
 function must(command, args, env = {}) {
   console.log(`# ${command} ${args.join(' ')}`)
-  const { status, error } = spawnSync(command, args, {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
     cwd: root,
     env: { ...process.env, ...env },
-    stdio: 'inherit',
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
   })
-  if (status !== 0)
-    throw new Error(`${command} failed${error ? `: ${error.message}` : ` (status ${status})`}`)
+  const text = `${stdout ?? ''}${stderr ?? ''}`
+  appendFileSync(join(root, 'build-gpu.log'), text)
+  if (status === 0) return
+  const end = text.trim().split('\n').slice(-15).join('\n')
+  throw new Error(
+    `${command} failed (${error?.message ?? `status ${status}`}); build-gpu.log has all\n${end}`,
+  )
 }
 
 function cmake(folder, target, options, env) {
@@ -30,9 +37,14 @@ export function buildLibrary() {
     must(process.execPath, [join(root, 'scripts', 'build-emulator.mjs')])
     return cudaLibrary
   }
+  const found = card()
+  if (!found && !existsSync('/dev/nvidia0'))
+    throw new Error(
+      'there is no NVIDIA card here, and no CUDA library; npm run build:cuda makes one for any card',
+    )
   const compiler = findCompiler()
   if (!compiler) throw new Error('there is no CUDA library and no nvcc to build one (CUDACXX names another)')
-  const architecture = card()?.architecture
+  const architecture = found?.architecture
   if (exists('scripts', 'build-cuda.mjs') && exists('node_modules', 'cmake-js')) {
     must(process.execPath, [join(root, 'scripts', 'build-cuda.mjs')], { CUDACXX: compiler })
     return cudaLibrary
