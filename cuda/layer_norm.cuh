@@ -1,7 +1,240 @@
-#include "kernel.cuh"
+// Layer normalisation over the last axis, plain and fused with dropout and the residual sum. Formulas
+// and how a row lies in registers: layer_norm_rows.cuh; the gradients: layer_norm_backward.cuh.
+//
+// x, y, residual, sum and their gradients: [rows, width], fp32 or bf16; weight, bias, mean,
+// inverse_std and parameter gradients fp32. Bytes per element, times the storage size: forward 2
+// (read x, write y), fused 4 (x and residual in, sum and y out); backward 3, fused 4. FLOPs per
+// element: about 8 forward, 16 backward, and 10 integer operations for a dropout number. In the fused
+// forward, normalisation reads the sum as it was stored (rounded, in bf16): backward sees the same
+// values.
+//
+// Forward: a row in a warp's registers, read once and written once. Blocks of 8 warps go round over the
+// rows, weight and bias in shared memory as fp32; the next row's loads are issued before this one is
+// normalised, and its dropout numbers, which need no data, are drawn while they are under way. Rows of
+// more than 1024 elements, of a width that is no multiple of 8, or at addresses that are no multiple
+// of 16 are read again for every pass. A row's result depends on the row alone.
+#include "layer_norm_backward.cuh"
 
 namespace voltaic {
+namespace {
 
-VOLTAIC_CUDA_KERNELS(layer_norm, {"", nullptr})
+constexpr int kThreads = 256;
+
+template <class T>
+struct Forward {
+  const T *x, *residual;  // residual and sum are null in the plain form
+  const float *weight, *bias;
+  T *sum, *y;
+  float *mean, *inverse_std;
+  int64_t rows, width;
+  int lanes;
+  float epsilon;
+  DropoutSite dropout;
+};
+
+template <class T, int units>
+__global__ void __launch_bounds__(kThreads, 2) forward_rows(Forward<T> a) {
+  constexpr int words = kWords<T, units>, per_word = kPerWord<T>;
+  DYNAMIC_SHARED(float, weight);
+  const int width = static_cast<int>(a.width);
+  float* const bias = weight + width;
+  const RowLane<T, units> at(width, a.lanes);
+  const RowDropout dropout(a.dropout);
+  const int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / at.lanes);
+  int64_t row = blockIdx.x * int64_t{kThreads / at.lanes} + threadIdx.x / at.lanes;
+  uint4 x_words[words], residual_words[words];
+  load_row(at, a.x + row * width, row < a.rows, x_words);
+  const bool fused = a.residual != nullptr;
+  load_row(at, a.residual + row * width, fused && row < a.rows, residual_words);
+  fill_parameters<T>(a.weight, weight, width);
+  fill_parameters<T>(a.bias, bias, width);
+  __syncthreads();
+  // The lanes of a warp go round together: the first of its rows decides.
+  for (int64_t warp_row = row - threadIdx.x % 32 / at.lanes; warp_row < a.rows;
+       warp_row += step, row += step) {
+    const bool there = row < a.rows;
+    float v[words][per_word];
+    if (fused) {
+      const uint32_t kept =
+          dropout.on() ? kept_of_row(dropout, static_cast<uint64_t>(row) * (width / 8u), at) : 0;
+#pragma unroll
+      for (int i = 0; i < words; i++) {
+        float other[per_word];
+        unpack(x_words[i], v[i]);
+        unpack(residual_words[i], other);
+#pragma unroll
+        for (int k = 0; k < per_word; k++) {
+          const float x =
+              dropout.on() ? dropout.apply(v[i][k], kept, i * per_word + k) : v[i][k];
+          v[i][k] = x + other[k];
+        }
+        const uint4 word = packed(v[i]);
+        unpack(word, v[i]);  // as it was rounded
+        if (there && at.has(i)) reinterpret_cast<uint4*>(a.sum + row * width)[at.word(i)] = word;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < words; i++) unpack(x_words[i], v[i]);
+    }
+    const int64_t next = row + step;
+    load_row(at, a.x + next * width, next < a.rows, x_words);
+    load_row(at, a.residual + next * width, fused && next < a.rows, residual_words);
+
+    const RowStatistics statistics = row_statistics(at, v, width, a.epsilon);
+    normalise(at, v, statistics, weight, bias);
+    if (!there) continue;
+#pragma unroll
+    for (int i = 0; i < words; i++)
+      if (at.has(i)) reinterpret_cast<uint4*>(a.y + row * width)[at.word(i)] = packed(v[i]);
+    if (at.lane == 0) {
+      a.mean[row] = statistics.mean;
+      a.inverse_std[row] = statistics.inverse_std;
+    }
+  }
+}
+
+template <class T, int threads>
+__global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
+  __shared__ float room[kThreads / 32];
+  constexpr int rows_of_block = kThreads / threads;
+  const int lane = threadIdx.x % threads;
+  for (int64_t row = blockIdx.x * int64_t{rows_of_block} + threadIdx.x / threads; row < a.rows;
+       row += int64_t{gridDim.x} * rows_of_block) {
+    const int64_t start = row * a.width;
+    const T* from = a.x + start;
+    if (a.residual != nullptr) {
+      for (int64_t i = lane; i < a.width; i += threads) {
+        float x = to_float(from[i]);
+        if (a.dropout.state != nullptr) {
+          const float factor = dropout_factor(a.dropout, static_cast<uint64_t>(start + i));
+          x = factor == 0.0f ? 0.0f : x * factor;
+        }
+        a.sum[start + i] = from_float<T>(x + to_float(a.residual[start + i]));
+      }
+      from = a.sum + start;
+    }
+    const RowStatistics statistics =
+        any_row_statistics<T, threads>(from, a.width, a.epsilon, room);
+    for (int64_t i = lane; i < a.width; i += threads)
+      a.y[start + i] =
+          from_float<T>(fmaf((to_float(from[i]) - statistics.mean) * statistics.inverse_std,
+                             a.weight[i], a.bias[i]));
+    if (lane == 0) {
+      a.mean[row] = statistics.mean;
+      a.inverse_std[row] = statistics.inverse_std;
+    }
+  }
+}
+
+template <class T>
+voltaic_status run_forward(const voltaic_call* call, Forward<T> a) {
+  a.lanes = lanes_of_row(a.width);
+  if (a.rows == 0) return VOLTAIC_OK;
+  const int64_t processors = call->stream->processors;
+  if (row_fits_a_warp(a.width) && aligned_16(a.x, a.residual, a.sum, a.y)) {
+    const int64_t blocks = smaller(divide_up(a.rows, kThreads / a.lanes), 8 * processors);
+    const size_t shared = static_cast<size_t>(2 * a.width) * sizeof(float);
+    return with_units(a.width, [&](auto units) {
+      return launch(call, forward_rows<T, units.value>, dim3(static_cast<unsigned>(blocks)),
+                    kThreads, shared, a);
+    });
+  }
+  const int64_t most = 32 * processors;
+  if (a.width <= kWidestRow)
+    return launch(call, forward_any_rows<T, 32>,
+                  dim3(static_cast<unsigned>(smaller(divide_up(a.rows, kThreads / 32), most))),
+                  kThreads, 0, a);
+  return launch(call, forward_any_rows<T, kThreads>,
+                dim3(static_cast<unsigned>(smaller(a.rows, most))), kThreads, 0, a);
+}
+
+template <class T>
+voltaic_status forward(const voltaic_call* call) {
+  Forward<T> a = {};
+  a.rows = tensor(call, 0).shape[0];
+  a.width = tensor(call, 0).shape[1];
+  a.x = data<const T>(call, 0);
+  a.weight = data<const float>(call, 1);
+  a.bias = data<const float>(call, 2);
+  a.y = data<T>(call, 3);
+  a.mean = data<float>(call, 4);
+  a.inverse_std = data<float>(call, 5);
+  a.epsilon = static_cast<float>(attribute(call, 0));
+  return run_forward(call, a);
+}
+
+template <class T>
+voltaic_status fused_forward(const voltaic_call* call) {
+  Forward<T> a = {};
+  a.rows = tensor(call, 0).shape[0];
+  a.width = tensor(call, 0).shape[1];
+  a.x = data<const T>(call, 0);
+  a.residual = data<const T>(call, 1);
+  a.weight = data<const float>(call, 2);
+  a.bias = data<const float>(call, 3);
+  a.sum = data<T>(call, 5);
+  a.y = data<T>(call, 6);
+  a.mean = data<float>(call, 7);
+  a.inverse_std = data<float>(call, 8);
+  a.epsilon = static_cast<float>(attribute(call, 0));
+  const voltaic_status status = dropout_site(call, 4, 1, &a.dropout);
+  return status == VOLTAIC_OK ? run_forward(call, a) : status;
+}
+
+template <class T, Gradient kind>
+voltaic_status backward_of(const voltaic_call* call, Backward<T> a, float* weight_gradient,
+                           float* bias_gradient) {
+  a.rows = tensor(call, 0).shape[0];
+  a.width = tensor(call, 0).shape[1];
+  a.y_gradient = data<const T>(call, 0);
+  a.x = data<const T>(call, 1);
+  a.mean = data<const float>(call, 2);
+  a.inverse_std = data<const float>(call, 3);
+  a.weight = data<const float>(call, 4);
+  if (a.rows == 0 || a.width == 0) return VOLTAIC_OK;
+  const BackwardCut cut = cut_backward(
+      a.rows, a.width,
+      row_fits_a_warp(a.width) && aligned_16(a.y_gradient, a.x, a.x_gradient, a.residual_gradient));
+  a.partials = static_cast<float*>(cuda::scratch(call, cut.partial_bytes));
+  if (a.partials == nullptr) return VOLTAIC_ERROR_OUT_OF_MEMORY;
+  return run_backward<T, kind>(call, a, cut, weight_gradient, bias_gradient);
+}
+
+template <class T>
+voltaic_status backward(const voltaic_call* call) {
+  Backward<T> a = {};
+  a.x_gradient = data<T>(call, 5);
+  return backward_of<T, plain>(call, a, data<float>(call, 6), data<float>(call, 7));
+}
+
+template <class T>
+voltaic_status fused_backward(const voltaic_call* call) {
+  Backward<T> a = {};
+  a.x_gradient = data<T>(call, 6);
+  a.residual_gradient = data<T>(call, 7);
+  const voltaic_status status = dropout_site(call, 5, 0, &a.dropout);
+  if (status != VOLTAIC_OK) return status;
+  return backward_of<T, residual>(call, a, data<float>(call, 8), data<float>(call, 9));
+}
+
+voltaic_status layer_norm_forward(const voltaic_call* call) {
+  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return forward<T>(call); });
+}
+voltaic_status layer_norm_backward(const voltaic_call* call) {
+  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return backward<T>(call); });
+}
+voltaic_status dropout_residual_layer_norm_forward(const voltaic_call* call) {
+  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return fused_forward<T>(call); });
+}
+voltaic_status dropout_residual_layer_norm_backward(const voltaic_call* call) {
+  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return fused_backward<T>(call); });
+}
+
+}  // namespace
+
+VOLTAIC_CUDA_KERNELS(layer_norm, {"layer_norm_forward", layer_norm_forward},
+                     {"layer_norm_backward", layer_norm_backward},
+                     {"dropout_residual_layer_norm_forward", dropout_residual_layer_norm_forward},
+                     {"dropout_residual_layer_norm_backward", dropout_residual_layer_norm_backward})
 
 }  // namespace voltaic
