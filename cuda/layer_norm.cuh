@@ -32,63 +32,82 @@ struct Forward {
   DropoutSite dropout;
 };
 
+// Narrow rows go two at a time, so that enough bytes are under way.
 template <class T, int units>
-__global__ void __launch_bounds__(kThreads, 2) forward_rows(Forward<T> a) {
-  constexpr int words = kWords<T, units>, per_word = kPerWord<T>;
+constexpr int kForwardRows = units == 1 ? 2 : 1;
+template <class T, int units>
+constexpr int kForwardResident = units * sizeof(T) <= 6 ? 3 : 2;
+
+template <class T, int units>
+__global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>)) forward_rows(Forward<T> a) {
+  constexpr int words = kWords<T, units>, per_word = kPerWord<T>, together = kForwardRows<T, units>;
   DYNAMIC_SHARED(float, weight);
   const int width = static_cast<int>(a.width);
   float* const bias = weight + width;
   const RowLane<T, units> at(width, a.lanes);
   const RowDropout dropout(a.dropout);
+  const bool fused = a.residual != nullptr;
   const int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / at.lanes);
   int64_t row = blockIdx.x * int64_t{kThreads / at.lanes} + threadIdx.x / at.lanes;
-  uint4 x_words[words], residual_words[words];
-  load_row(at, a.x + row * width, row < a.rows, x_words);
-  const bool fused = a.residual != nullptr;
-  load_row(at, a.residual + row * width, fused && row < a.rows, residual_words);
+  uint4 x_words[together][words], residual_words[together][words];
+  const auto load = [&](int r, int64_t from) {
+    load_row(at, a.x + from * width, from < a.rows, x_words[r]);
+    load_row(at, a.residual + from * width, fused && from < a.rows, residual_words[r]);
+  };
+#pragma unroll
+  for (int r = 0; r < together; r++) load(r, row + r * step);
   fill_parameters<T>(a.weight, weight, width);
   fill_parameters<T>(a.bias, bias, width);
   __syncthreads();
   // The lanes of a warp go round together: the first of its rows decides.
   for (int64_t warp_row = row - threadIdx.x % 32 / at.lanes; warp_row < a.rows;
-       warp_row += step, row += step) {
-    const bool there = row < a.rows;
-    float v[words][per_word];
-    if (fused) {
-      const uint32_t kept =
-          dropout.on() ? kept_of_row(dropout, static_cast<uint64_t>(row) * (width / 8u), at) : 0;
+       warp_row += together * step, row += together * step) {
+    float v[together][words][per_word];
 #pragma unroll
-      for (int i = 0; i < words; i++) {
-        float other[per_word];
-        unpack(x_words[i], v[i]);
-        unpack(residual_words[i], other);
+    for (int r = 0; r < together; r++) {
+      const int64_t own_row = row + r * step;
+      if (fused) {
+        const uint32_t kept =
+            dropout.on()
+                ? kept_of_row(dropout, static_cast<uint64_t>(own_row) * (width / 8u), at)
+                : 0;
 #pragma unroll
-        for (int k = 0; k < per_word; k++) {
-          const float x =
-              dropout.on() ? dropout.apply(v[i][k], kept, i * per_word + k) : v[i][k];
-          v[i][k] = x + other[k];
+        for (int i = 0; i < words; i++) {
+          float other[per_word];
+          unpack(x_words[r][i], v[r][i]);
+          unpack(residual_words[r][i], other);
+#pragma unroll
+          for (int k = 0; k < per_word; k++) {
+            const float x = dropout.on() ? dropout.apply(v[r][i][k], kept, i * per_word + k)
+                                         : v[r][i][k];
+            v[r][i][k] = x + other[k];
+          }
+          const uint4 word = packed(v[r][i]);
+          unpack(word, v[r][i]);  // as it was rounded
+          if (own_row < a.rows && at.has(i))
+            reinterpret_cast<uint4*>(a.sum + own_row * width)[at.word(i)] = word;
         }
-        const uint4 word = packed(v[i]);
-        unpack(word, v[i]);  // as it was rounded
-        if (there && at.has(i)) reinterpret_cast<uint4*>(a.sum + row * width)[at.word(i)] = word;
+      } else {
+#pragma unroll
+        for (int i = 0; i < words; i++) unpack(x_words[r][i], v[r][i]);
       }
-    } else {
-#pragma unroll
-      for (int i = 0; i < words; i++) unpack(x_words[i], v[i]);
     }
-    const int64_t next = row + step;
-    load_row(at, a.x + next * width, next < a.rows, x_words);
-    load_row(at, a.residual + next * width, fused && next < a.rows, residual_words);
-
-    const RowStatistics statistics = row_statistics(at, v, width, a.epsilon);
-    normalise(at, v, statistics, weight, bias);
-    if (!there) continue;
 #pragma unroll
-    for (int i = 0; i < words; i++)
-      if (at.has(i)) reinterpret_cast<uint4*>(a.y + row * width)[at.word(i)] = packed(v[i]);
-    if (at.lane == 0) {
-      a.mean[row] = statistics.mean;
-      a.inverse_std[row] = statistics.inverse_std;
+    for (int r = 0; r < together; r++) load(r, row + (together + r) * step);
+#pragma unroll
+    for (int r = 0; r < together; r++) {
+      const int64_t own_row = row + r * step;
+      const RowStatistics statistics = row_statistics(at, v[r], width, a.epsilon);
+      normalise(at, v[r], statistics, weight, bias);
+      if (own_row >= a.rows) continue;
+#pragma unroll
+      for (int i = 0; i < words; i++)
+        if (at.has(i))
+          reinterpret_cast<uint4*>(a.y + own_row * width)[at.word(i)] = packed(v[r][i]);
+      if (at.lane == 0) {
+        a.mean[own_row] = statistics.mean;
+        a.inverse_std[own_row] = statistics.inverse_std;
+      }
     }
   }
 }
@@ -105,10 +124,7 @@ __global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
     if (a.residual != nullptr) {
       for (int64_t i = lane; i < a.width; i += threads) {
         float x = to_float(from[i]);
-        if (a.dropout.state != nullptr) {
-          const float factor = dropout_factor(a.dropout, static_cast<uint64_t>(start + i));
-          x = factor == 0.0f ? 0.0f : x * factor;
-        }
+        if (a.dropout.state != nullptr) x = dropped(a.dropout, x, start + i);
         a.sum[start + i] = from_float<T>(x + to_float(a.residual[start + i]));
       }
       from = a.sum + start;

@@ -51,76 +51,97 @@ struct Backward {
   DropoutSite dropout;
 };
 
-// Whether the next row is loaded before this one is done: 128 registers hold two rows and two sums up to
-// three words; fp32's widest rows leave a processor eight warps either way.
+// Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before these
+// are done, except where their registers would not fit: with the sums, 128 hold two rows of three
+// words. fp32's widest rows leave a processor one block of 8 warps either way.
 template <class T, int units>
-constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units != 3;
+constexpr int kBackwardRows = units == 1 ? 2 : 1;
 template <class T, int units>
-constexpr int kBackwardResident = sizeof(T) == 2 || units <= 3 ? 2 : 1;
+constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units == 1 || units == 4;
+template <class T, int units>
+constexpr int kBackwardResident = sizeof(T) == 4 && units == 4 ? 1 : 2;
 
 template <class T, int units, Gradient kind>
 __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>))
     backward_rows(Backward<T> a) {
-  constexpr int words = kWords<T, units>, per_word = kPerWord<T>;
+  constexpr int words = kWords<T, units>, per_word = kPerWord<T>, together = kBackwardRows<T, units>;
+  constexpr bool ahead = kLoadsAhead<T, units>;
   DYNAMIC_SHARED(float, weight);  // then the sums of weight_gradient and bias_gradient
   const int width = static_cast<int>(a.width);
   const RowLane<T, units> at(width, a.lanes);
   const RowDropout dropout(a.dropout);
   const float share = 1.0f / static_cast<float>(width);
-  fill_parameters<T>(a.weight, weight, width);
-  __syncthreads();
-
-  float weight_sum[words][per_word] = {}, bias_sum[words][per_word] = {};
   const int64_t begin = blockIdx.x * a.rows_of_block;
   const int64_t end = begin + a.rows_of_block < a.rows ? begin + a.rows_of_block : a.rows;
   const int step = kBackwardThreads / at.lanes;
   int64_t row = begin + threadIdx.x / at.lanes;
-  uint4 y_words[words], x_words[words], next_y[words], next_x[words];
-  if constexpr (kLoadsAhead<T, units>) {
-    load_row(at, a.y_gradient + row * width, row < end, next_y);
-    load_row(at, a.x + row * width, row < end, next_x);
+
+  struct Row {
+    uint4 y_gradient[words], x[words];
+    RowStatistics statistics;
+  };
+  const auto load = [&](Row& to, int64_t from) {
+    const bool there = from < end;
+    load_row(at, a.y_gradient + from * width, there, to.y_gradient);
+    load_row(at, a.x + from * width, there, to.x);
+    to.statistics = {there ? a.mean[from] : 0.0f, there ? a.inverse_std[from] : 0.0f};
+  };
+  Row next[together];
+  if constexpr (ahead) {
+#pragma unroll
+    for (int r = 0; r < together; r++) load(next[r], row + r * step);
   }
+  fill_parameters<T>(a.weight, weight, width);
+  __syncthreads();
+
+  float weight_sum[words][per_word] = {}, bias_sum[words][per_word] = {};
   // The lanes of a warp go round together: the first of its rows decides.
   for (int64_t warp_row = begin + threadIdx.x / 32 * (32 / at.lanes); warp_row < end;
-       warp_row += step, row += step) {
-    const bool there = row < end;
-    const float mean = there ? a.mean[row] : 0.0f;
-    const float inverse_std = there ? a.inverse_std[row] : 0.0f;
-    uint32_t kept = 0;
-    if (kind != plain && dropout.on())
-      kept = kept_of_row(dropout, static_cast<uint64_t>(row) * (width / 8u), at);
-    if constexpr (kLoadsAhead<T, units>) {
+       warp_row += together * step, row += together * step) {
+    uint32_t kept[together];
+    if constexpr (kind != plain) {
 #pragma unroll
-      for (int i = 0; i < words; i++) {
-        y_words[i] = next_y[i];
-        x_words[i] = next_x[i];
+      for (int r = 0; r < together; r++)
+        kept[r] = dropout.on() ? kept_of_row(
+                                     dropout, static_cast<uint64_t>(row + r * step) * (width / 8u), at)
+                               : 0;
+    }
+    Row rows[together];
+#pragma unroll
+    for (int r = 0; r < together; r++) {
+      if constexpr (ahead) {
+        rows[r] = next[r];
+      } else {
+        load(rows[r], row + r * step);
       }
-      const int64_t next = row + step;
-      load_row(at, a.y_gradient + next * width, next < end, next_y);
-      load_row(at, a.x + next * width, next < end, next_x);
-    } else {
-      load_row(at, a.y_gradient + row * width, there, y_words);
-      load_row(at, a.x + row * width, there, x_words);
+    }
+    if constexpr (ahead) {
+#pragma unroll
+      for (int r = 0; r < together; r++) load(next[r], row + (together + r) * step);
     }
 
-    // A gradient that passes the dropout first does so in fp32.
-    const auto unpack_gradient = [&](int i, float (&gradient)[per_word]) {
-      unpack(y_words[i], gradient);
+    // Word i of y_gradient; one that passes the dropout first does so in fp32.
+    const auto unpack_gradient = [&](int r, int i, float (&gradient)[per_word]) {
+      unpack(rows[r].y_gradient[i], gradient);
       if constexpr (kind == embedded) {
         if (!dropout.on()) return;
 #pragma unroll
         for (int k = 0; k < per_word; k++)
-          gradient[k] = dropout.apply(gradient[k], kept, i * per_word + k);
+          gradient[k] = dropout.apply(gradient[k], kept[r], i * per_word + k);
       }
     };
-    float sums[4] = {}, products[4] = {};
-    if (there) {
+#pragma unroll
+    for (int r = 0; r < together; r++) {
+      const int64_t own_row = row + r * step;
+      const bool there = own_row < end;
+      const float mean = rows[r].statistics.mean, inverse_std = rows[r].statistics.inverse_std;
+      float sums[4] = {}, products[4] = {};
 #pragma unroll
       for (int i = 0; i < words; i++) {
-        if (!at.has(i)) continue;
+        if (!at.has(i) || !there) continue;
         float gradient[per_word], x[per_word], w[per_word];
-        unpack_gradient(i, gradient);
-        unpack(x_words[i], x);
+        unpack_gradient(r, i, gradient);
+        unpack(rows[r].x[i], x);
         parameters_of(weight, at.word(i), at.words, w);
 #pragma unroll
         for (int k = 0; k < per_word; k++) {
@@ -131,42 +152,41 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>
           bias_sum[i][k] += gradient[k];
         }
       }
-    }
-    const float mean_g = group_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), at.lanes) * share;
-    const float mean_product =
-        group_sum((products[0] + products[1]) + (products[2] + products[3]), at.lanes) * share;
-    if (!there) continue;
+      const float mean_g = group_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), at.lanes) * share;
+      const float mean_product =
+          group_sum((products[0] + products[1]) + (products[2] + products[3]), at.lanes) * share;
 #pragma unroll
-    for (int i = 0; i < words; i++) {
-      if (!at.has(i)) continue;
-      float gradient[per_word], x[per_word], w[per_word];
-      unpack_gradient(i, gradient);
-      unpack(x_words[i], x);
-      parameters_of(weight, at.word(i), at.words, w);
+      for (int i = 0; i < words; i++) {
+        if (!at.has(i) || !there) continue;
+        float gradient[per_word], x[per_word], w[per_word];
+        unpack_gradient(r, i, gradient);
+        unpack(rows[r].x[i], x);
+        parameters_of(weight, at.word(i), at.words, w);
 #pragma unroll
-      for (int k = 0; k < per_word; k++) {
-        const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
-        gradient[k] = fmaf(x_hat, -mean_product, g - mean_g) * inverse_std;
-      }
-      if constexpr (kind == embedded) {
-        float* const to = a.row_gradient + row * a.row_stride + at.word(i) * per_word;
-#pragma unroll
-        for (int k = 0; k < per_word; k += 4)
-          *reinterpret_cast<float4*>(to + k) =
-              make_float4(gradient[k], gradient[k + 1], gradient[k + 2], gradient[k + 3]);
-      } else {
-        uint4 word = packed(gradient);
-        if constexpr (kind == residual) {
-          reinterpret_cast<uint4*>(a.residual_gradient + row * width)[at.word(i)] = word;
-          if (dropout.on()) {
-            unpack(word, gradient);  // as it was rounded
-#pragma unroll
-            for (int k = 0; k < per_word; k++)
-              gradient[k] = dropout.apply(gradient[k], kept, i * per_word + k);
-            word = packed(gradient);
-          }
+        for (int k = 0; k < per_word; k++) {
+          const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
+          gradient[k] = fmaf(x_hat, -mean_product, g - mean_g) * inverse_std;
         }
-        reinterpret_cast<uint4*>(a.x_gradient + row * width)[at.word(i)] = word;
+        if constexpr (kind == embedded) {
+          float* const to = a.row_gradient + own_row * a.row_stride + at.word(i) * per_word;
+#pragma unroll
+          for (int k = 0; k < per_word; k += 4)
+            *reinterpret_cast<float4*>(to + k) =
+                make_float4(gradient[k], gradient[k + 1], gradient[k + 2], gradient[k + 3]);
+        } else {
+          uint4 word = packed(gradient);
+          if constexpr (kind == residual) {
+            reinterpret_cast<uint4*>(a.residual_gradient + own_row * width)[at.word(i)] = word;
+            if (dropout.on()) {
+              unpack(word, gradient);  // as it was rounded
+#pragma unroll
+              for (int k = 0; k < per_word; k++)
+                gradient[k] = dropout.apply(gradient[k], kept[r], i * per_word + k);
+              word = packed(gradient);
+            }
+          }
+          reinterpret_cast<uint4*>(a.x_gradient + own_row * width)[at.word(i)] = word;
+        }
       }
     }
   }
@@ -186,8 +206,9 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>
       }
     }
   }
+  const int own_warp = threadIdx.x / 32, own_lane = threadIdx.x % 32;
   for (int warp = 0; warp < kBackwardThreads / 32; warp++) {
-    if (threadIdx.x / 32 == warp && threadIdx.x % 32 < at.lanes) {
+    if (own_warp == warp && own_lane < at.lanes) {
 #pragma unroll
       for (int i = 0; i < words; i++) {
         if (!at.has(i)) continue;
@@ -222,7 +243,7 @@ template <class T, Gradient kind>
 __device__ __forceinline__ float gradient_at(const Backward<T>& a, int64_t element) {
   const float gradient = to_float(a.y_gradient[element]);
   if (kind != embedded || a.dropout.state == nullptr) return gradient;
-  return gradient * dropout_factor(a.dropout, static_cast<uint64_t>(element));
+  return dropped(a.dropout, gradient, element);
 }
 
 template <class T, Gradient kind, int threads>
@@ -255,8 +276,7 @@ __global__ void __launch_bounds__(kBackwardThreads) backward_any_rows(Backward<T
         if constexpr (kind == residual) {
           a.residual_gradient[start + i] = stored;
           if (a.dropout.state != nullptr)
-            stored = from_float<T>(
-                to_float(stored) * dropout_factor(a.dropout, static_cast<uint64_t>(start + i)));
+            stored = from_float<T>(dropped(a.dropout, to_float(stored), start + i));
         }
         a.x_gradient[start + i] = stored;
       }
@@ -313,7 +333,7 @@ struct BackwardCut {
 };
 
 inline BackwardCut cut_backward(int64_t rows, int64_t width, bool in_registers) {
-  const int64_t at_once = in_registers ? kBackwardThreads / lanes_of_row(width) : 1;
+  const int64_t at_once = kBackwardThreads / lanes_of_row(width);
   int64_t rows_of_block;
   if (in_registers) {
     // Four rows a warp, then eight in each of up to four rounds of blocks.

@@ -231,6 +231,12 @@ __device__ __forceinline__ float row_sum(float value, float* room) {
   return sum;
 }
 
+// The dropout of one element; a dropped one is 0 whatever it was.
+__device__ __forceinline__ float dropped(const DropoutSite& dropout, float x, int64_t element) {
+  const float factor = dropout_factor(dropout, static_cast<uint64_t>(element));
+  return factor == 0.0f ? 0.0f : x * factor;
+}
+
 // Each thread must have written what it reads here itself, if this kernel wrote it.
 template <class T, int threads>
 __device__ __forceinline__ RowStatistics any_row_statistics(const T* x, int64_t width,
