@@ -10,13 +10,13 @@
 // positions ascend, targets are the ids there; unused slots hold position 0 and target -100.
 //
 // Three launches: how many each sequence wants (a block per sequence, which copies ids to masked),
-// where its slots start (one block: a running sum, cut at the capacity), and the choice (a block per
-// sequence; empty ones leave at once). The choice is a radix select: the keys are drawn once into
-// shared memory (sequences beyond its 4096 tokens draw them anew in every pass), the k-th smallest is
-// found byte by byte from counts of the candidates, and since keys are uniform one or two of the four
-// bytes settle it. Counts are integers, so their atomic additions are exact, and nothing depends on an
-// order. Bytes: 12 per token; about 30 operations per token for Philox. Equal keys go by t: among
-// tokens with the last key that is taken, the first ones win.
+// where its slots start (one block: a running sum, cut at the capacity), and the choice (a block
+// per sequence; empty ones leave at once). The choice is a radix select: the keys are drawn once
+// into shared memory (sequences beyond its 4096 tokens draw them anew in every pass), the k-th
+// smallest is found byte by byte from counts of the candidates, and since keys are uniform one or
+// two of the four bytes settle it. Counts are integers, so their atomic additions are exact, and
+// nothing depends on an order. Bytes: 12 per token; about 30 operations per token for Philox. Equal
+// keys go by t: among tokens with the last key that is taken, the first ones win.
 #include "../native/engine/philox.h"
 #include "scan.cuh"
 
@@ -25,7 +25,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kScanThreads = 1024;
+constexpr int kScanThreads = 256, kScanEach = 4;  // sequences of a thread at a time
 constexpr int kHeldKeys = 4096;  // tokens of a sequence whose keys stand in shared memory
 
 struct Mask {
@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(kThreads) wants_kernel(Mask call, IndexCheck c
   if (threadIdx.x == 0) {
     if (sequence == 0) in_range(check, 0, call.offsets[0], 0, 0);
     if (sequence + 1 < call.sequences) {
-      in_range(check, sequence + 1, call.offsets[sequence + 1], call.offsets[sequence], call.tokens);
+      in_range(check, sequence + 1, call.offsets[sequence + 1], call.offsets[sequence],
+               call.tokens);
     } else {
       in_range(check, sequence + 1, call.offsets[sequence + 1], call.tokens, call.tokens);
     }
@@ -89,13 +90,21 @@ __global__ void __launch_bounds__(kThreads) wants_kernel(Mask call, IndexCheck c
 __global__ void __launch_bounds__(kScanThreads) starts_kernel(Mask call, IndexCheck check) {
   __shared__ int64_t room[kScanThreads / 32];
   int64_t carried = 0;
-  for (int64_t first = 0; first < call.sequences; first += kScanThreads) {
-    const int64_t sequence = first + threadIdx.x;
-    const int64_t wanted = sequence < call.sequences ? call.starts[sequence] : 0;
-    int64_t total;
-    const int64_t start = carried + block_sum_before<kScanThreads>(wanted, room, &total);
-    if (sequence < call.sequences)
-      call.starts[sequence] = start < call.capacity ? start : call.capacity;
+  for (int64_t first = 0; first < call.sequences; first += kScanThreads * kScanEach) {
+    const int64_t sequence = first + threadIdx.x * kScanEach;
+    int64_t wanted[kScanEach], sum = 0, total;
+#pragma unroll
+    for (int i = 0; i < kScanEach; i++) {
+      wanted[i] = sequence + i < call.sequences ? call.starts[sequence + i] : 0;
+      sum += wanted[i];
+    }
+    int64_t start = carried + block_sum_before<kScanThreads>(sum, room, &total);
+#pragma unroll
+    for (int i = 0; i < kScanEach; i++) {
+      if (sequence + i < call.sequences)
+        call.starts[sequence + i] = start < call.capacity ? start : call.capacity;
+      start += wanted[i];
+    }
     carried += total;
   }
   if (threadIdx.x != 0) return;
@@ -103,6 +112,14 @@ __global__ void __launch_bounds__(kScanThreads) starts_kernel(Mask call, IndexCh
   call.starts[call.sequences] = carried;
   *call.count = static_cast<int32_t>(carried);
   if (call.sequences == 0) in_range(check, 0, call.tokens, 0, 0);
+}
+
+// Token t's word of its block.
+__device__ __forceinline__ uint32_t word_of(const int32_t* state, uint32_t site, int64_t t) {
+  const voltaic_random4 block = voltaic_random_block(state, site, static_cast<uint64_t>(t) / 4);
+  const uint32_t low = t % 2 != 0 ? block.word[1] : block.word[0];
+  const uint32_t high = t % 2 != 0 ? block.word[3] : block.word[2];
+  return t % 4 >= 2 ? high : low;
 }
 
 // The words of a sequence's tokens: from shared memory, or drawn again.
@@ -114,7 +131,7 @@ struct Keys {
 
   __device__ __forceinline__ uint32_t operator()(int64_t t) const {
     if (held != nullptr) return held[t - first];
-    return voltaic_random_block(state, site, static_cast<uint64_t>(t) / 4).word[t % 4];
+    return word_of(state, site, t);
   }
 };
 
@@ -187,7 +204,8 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(Mask call) {
   }
   const Choice choice = select_keys(call, keys, begin, end, k, counts, found);
 
-  // In ascending order of t, a block's width at a time: a token's slot is the number taken before it.
+  // In ascending order of t, a block's width at a time: a token's slot is the number taken before
+  // it.
   const int warp = threadIdx.x / 32;
   const unsigned lanes_before = (1u << threadIdx.x % 32) - 1;
   int64_t below_before = 0, equal_before = 0;
@@ -222,9 +240,7 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(Mask call) {
     const int64_t to = slot + place;
     call.positions[to] = static_cast<int32_t>(t);
     call.targets[to] = id;
-    const voltaic_random4 words =
-        voltaic_random_block(call.state, call.site + 1, static_cast<uint64_t>(t) / 4);
-    if (voltaic_uniform(words.word[t % 4]) < call.replace_probability)
+    if (voltaic_uniform(word_of(call.state, call.site + 1, t)) < call.replace_probability)
       call.masked[t] = static_cast<int32_t>(call.mask);
   }
 }
@@ -267,13 +283,15 @@ voltaic_status corruption_mask(const voltaic_call* call) {
   voltaic_status status = VOLTAIC_OK;
   if (mask.sequences > 0) status = launch(call, wants_kernel, blocks, kThreads, 0, mask, check);
   if (status == VOLTAIC_OK) status = launch(call, starts_kernel, 1, kScanThreads, 0, mask, check);
-  if (status == VOLTAIC_OK) status = launch(call, choose_kernel, blocks, kThreads, (kHeldKeys + 4) * sizeof(uint32_t), mask);
+  if (status == VOLTAIC_OK)
+    status =
+        launch(call, choose_kernel, blocks, kThreads, (kHeldKeys + 4) * sizeof(uint32_t), mask);
   return status;
 }
 
 // ---- corruption_replace: replaced is ids with samples at the first `count` positions, the last of
-// equal positions winning; labels say what differs. labels first hold each token's winning slot: -1,
-// then by an integer maximum, which has no order. 20 bytes per token.
+// equal positions winning; labels say what differs. labels first hold each token's winning slot:
+// -1, then by an integer maximum, which has no order. 20 bytes per token.
 struct Replace {
   const int32_t *ids, *positions, *samples, *count;
   int32_t *replaced, *labels;

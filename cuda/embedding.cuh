@@ -2,17 +2,18 @@
 //   sum = word[ids] + type[types] + position[positions]
 //   y = dropout(layer_norm(sum))
 //
-// Tables [vocabulary | kinds | limit, width] and sum, y, y_gradient [tokens, width] in fp32 or bf16;
-// statistics, weight, bias and all gradients of parameters fp32. Rows in registers:
-// layer_norm_rows.cuh. Bytes per element, times the storage size: forward 5 (three table rows in, of
-// which types and positions come from the cache; sum and y out), in one launch; backward 2 in, and one
-// fp32 row written and read three times with the table rows it is added to. FLOPs per element: about
-// 12 forward, 20 backward, and 10 integer operations for a dropout number.
+// Tables [vocabulary | kinds | limit, width] and sum, y, y_gradient [tokens, width] in fp32 or
+// bf16; statistics, weight, bias and all gradients of parameters fp32. Rows in registers:
+// layer_norm_rows.cuh. Bytes per element, times the storage size: forward 5 (three table rows in,
+// of which types and positions come from the cache; sum and y out), in one launch; backward 2 in,
+// and one fp32 row written and read three times with the table rows it is added to. FLOPs per
+// element: about 12 forward, 20 backward, and 10 integer operations for a dropout number.
 //
-// Backward: (1) the tokens are sorted by table row (radix_sort.cuh); (2) per row, the dropout mask and
-// the normalisation's gradient into fp32 scratch, with its parameters' (layer_norm_backward.cuh);
-// (3) scratch rows are added to the tables in sorted order (embedding_tables.cuh). Every sum has an
-// order that follows from shapes and numbers. Numbers out of range are reported and count as 0.
+// Backward: (1) the tokens are sorted by table row (radix_sort.cuh); (2) per row, the dropout mask
+// and the normalisation's gradient into fp32 scratch, with its parameters'
+// (layer_norm_backward.cuh); (3) scratch rows are added to the tables in sorted order
+// (embedding_tables.cuh). Every sum has an order that follows from shapes and numbers. Numbers out
+// of range are reported and count as 0.
 #include "embedding_tables.cuh"
 #include "layer_norm_backward.cuh"
 
@@ -51,7 +52,8 @@ __device__ __forceinline__ void table_rows(const Forward<T>& a, int64_t token, b
 }
 
 template <class T, int units>
-__global__ void __launch_bounds__(kThreads, 2) forward_rows(Forward<T> a) {
+__global__ void __launch_bounds__(kThreads, (units * sizeof(T) > 8 ? 1 : 2))
+    forward_rows(Forward<T> a) {
   constexpr int words = kWords<T, units>, per_word = kPerWord<T>;
   DYNAMIC_SHARED(float, weight);
   const int width = static_cast<int>(a.width);
@@ -95,8 +97,7 @@ __global__ void __launch_bounds__(kThreads, 2) forward_rows(Forward<T> a) {
       if (!at.has(i)) continue;
       if (dropout.on()) {
 #pragma unroll
-        for (int k = 0; k < per_word; k++)
-          v[i][k] = dropout.apply(v[i][k], kept, i * per_word + k);
+        for (int k = 0; k < per_word; k++) v[i][k] = dropout.apply(v[i][k], kept, i * per_word + k);
       }
       reinterpret_cast<uint4*>(a.y + row * width)[at.word(i)] = packed(v[i]);
     }
@@ -107,21 +108,23 @@ __global__ void __launch_bounds__(kThreads, 2) forward_rows(Forward<T> a) {
   }
 }
 
-template <class T, int threads>
-__global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
-  __shared__ float room[kThreads / 32];
-  constexpr int rows_of_block = kThreads / threads;
-  const int lane = threadIdx.x % threads;
-  for (int64_t row = blockIdx.x * int64_t{rows_of_block} + threadIdx.x / threads;
-       row < a.tokens.count; row += int64_t{gridDim.x} * rows_of_block) {
+template <class T>
+__global__ void __launch_bounds__(kAnyThreads) forward_any_rows(Forward<T> a, int threads) {
+  __shared__ float room[kAnyThreads / 32];
+  const int lane = threadIdx.x & (threads - 1);
+  const int64_t rows_of_block = kAnyThreads / threads;
+  for (int64_t row = blockIdx.x * rows_of_block + threadIdx.x / threads; row < a.tokens.count;
+       row += gridDim.x * rows_of_block) {
     const T* rows[3];
     table_rows(a, row, lane == 0, rows);
     const int64_t start = row * a.width;
+#pragma unroll 2
     for (int64_t i = lane; i < a.width; i += threads)
       a.sum[start + i] =
           from_float<T>(to_float(rows[0][i]) + to_float(rows[1][i]) + to_float(rows[2][i]));
     const RowStatistics statistics =
-        any_row_statistics<T, threads>(a.sum + start, a.width, a.epsilon, room);
+        any_row_statistics(a.sum + start, a.width, a.epsilon, threads, room);
+#pragma unroll 1
     for (int64_t i = lane; i < a.width; i += threads) {
       float y = fmaf((to_float(a.sum[start + i]) - statistics.mean) * statistics.inverse_std,
                      a.weight[i], a.bias[i]);
@@ -137,7 +140,8 @@ __global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
 
 // ids, types and positions are tensors first to first + 2. There is a token.
 voltaic_status describe_tokens(const voltaic_call* call, int first, int64_t vocabulary,
-                               int64_t kinds, int64_t limit, Tokens* tokens, IndexCheck (&checks)[3]) {
+                               int64_t kinds, int64_t limit, Tokens* tokens,
+                               IndexCheck (&checks)[3]) {
   *tokens = {{data<const int32_t>(call, first), data<const int32_t>(call, first + 1),
               data<const int32_t>(call, first + 2)},
              {vocabulary, kinds, limit},
@@ -171,25 +175,20 @@ voltaic_status forward(const voltaic_call* call) {
   a.width = tensor(call, 3).shape[1];
   a.lanes = lanes_of_row(a.width);
   a.epsilon = static_cast<float>(attribute(call, 0));
-  const int64_t processors = call->stream->processors;
   if (row_fits_a_warp(a.width) && aligned_16(a.tables[0], a.tables[1], a.tables[2]) &&
       aligned_16(a.sum, a.y)) {
-    const int64_t blocks = smaller(divide_up(tokens, kThreads / a.lanes), 8 * processors);
+    const int64_t blocks =
+        smaller(divide_up(tokens, kThreads / a.lanes), int64_t{8} * call->stream->processors);
     const size_t shared = static_cast<size_t>(2 * a.width) * sizeof(float);
     return with_units(a.width, [&](auto units) {
       // Once a step: fewer kernels to compile are worth some idle lanes.
-      constexpr int own = units.value == 2 ? 3 : units.value;
-      return launch(call, forward_rows<T, own>, dim3(static_cast<unsigned>(blocks)), kThreads, shared,
-                    a);
+      constexpr int own = units.value > 1 ? 4 : 1;
+      return launch(call, forward_rows<T, own>, dim3(static_cast<unsigned>(blocks)), kThreads,
+                    shared, a);
     });
   }
-  const int64_t most = 32 * processors;
-  if (a.width <= kWidestRow)
-    return launch(call, forward_any_rows<T, 32>,
-                  dim3(static_cast<unsigned>(smaller(divide_up(tokens, kThreads / 32), most))),
-                  kThreads, 0, a);
-  return launch(call, forward_any_rows<T, kThreads>,
-                dim3(static_cast<unsigned>(smaller(tokens, most))), kThreads, 0, a);
+  return launch(call, forward_any_rows<T>, blocks_of_rows(call, tokens, a.width), kAnyThreads, 0, a,
+                threads_of_row(a.width));
 }
 
 // Cuts one buffer into parts of whole 256 bytes; with no buffer, only counts them.
@@ -238,16 +237,16 @@ voltaic_status backward(const voltaic_call* call) {
   const int64_t vocabulary = tokens.limits[0], kinds = tokens.limits[1];
   const int64_t all_rows = vocabulary + kinds + tokens.limits[2], pairs = 3 * a.rows;
   if (all_rows > int64_t{1} << 32 || pairs >= int64_t{1} << 31)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT,
-                "embedding_backward: %lld table rows and %lld tokens; expected at most 2^32 rows in "
-                "all and fewer than 2^31 / 3 tokens",
-                (long long)all_rows, (long long)a.rows);
+    return fail(
+        call, VOLTAIC_ERROR_ARGUMENT,
+        "embedding_backward: %lld table rows and %lld tokens; expected at most 2^32 rows in "
+        "all and fewer than 2^31 / 3 tokens",
+        (long long)all_rows, (long long)a.rows);
   Tables tables = {{data<float>(call, 9), data<float>(call, 10), data<float>(call, 11)},
                    {0, vocabulary, vocabulary + kinds},
                    a.width,
                    false};
-  tables.aligned =
-      a.width % 4 == 0 && aligned_16(tables.rows[0], tables.rows[1], tables.rows[2]);
+  tables.aligned = a.width % 4 == 0 && aligned_16(tables.rows[0], tables.rows[1], tables.rows[2]);
 
   a.y_gradient = data<const T>(call, 0);
   a.x = data<const T>(call, 4);

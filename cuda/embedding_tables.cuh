@@ -1,15 +1,15 @@
-// The gradients of the embedding block's three tables: table[number] += gradient[token] for each token's
-// word, type and position, in an order that follows from the numbers alone.
+// The gradients of the embedding block's three tables: table[number] += gradient[token] for each
+// token's word, type and position, in an order that follows from the numbers alone.
 //
-// The tables count as one with vocabulary + kinds + limit rows, so that one sort by row (radix_sort.cuh,
-// stable: a row's tokens ascend) and two launches serve all three. The sorted list of 3 tokens is cut
-// into chunks of 64 whatever it holds, a block a chunk: it sums the runs of equal rows, a thread for four
-// columns. A run that lies within one chunk is added to its table row there; a run cut by a border
-// leaves one partial in each chunk it touches, which a second kernel adds in the order of the chunks
-// (eight sums a column, each of every eighth chunk, then those in order). So a word or a type that fills
-// the batch is as parallel as rare ones, every table row has one writer, and no long sum runs through
-// one accumulator. Bytes: each token's fp32 gradient row three times, from the L2 cache where it fits,
-// and every table row met once in and out.
+// The tables count as one with vocabulary + kinds + limit rows, so that one sort by row
+// (radix_sort.cuh, stable: a row's tokens ascend) and two launches serve all three. The sorted list
+// of 3 tokens is cut into chunks of 64 whatever it holds, a block a chunk: it sums the runs of
+// equal rows, a thread for four columns. A run that lies within one chunk is added to its table row
+// there; a run cut by a border leaves one partial in each chunk it touches, which a second kernel
+// adds in the order of the chunks (eight sums a column, each of every eighth chunk, then those in
+// order). So a word or a type that fills the batch is as parallel as rare ones, every table row has
+// one writer, and no long sum runs through one accumulator. Bytes: each token's fp32 gradient row
+// three times, from the L2 cache where it fits, and every table row met once in and out.
 #pragma once
 #include "radix_sort.cuh"
 
@@ -22,10 +22,10 @@ constexpr int kMostChunkThreads = 256;
 constexpr int kJoinColumns = 32, kJoinRows = 8;
 
 struct Tables {
-  float* rows[3];       // word, type, position: [limits[i], width]
-  int64_t firsts[3];    // the number of a table's first row, all three counted as one
+  float* rows[3];     // word, type, position: [limits[i], width]
+  int64_t firsts[3];  // the number of a table's first row, all three counted as one
   int64_t width;
-  bool aligned;         // four columns may be read and written at once
+  bool aligned;  // four columns may be read and written at once
 };
 
 // Where the row with this number begins.
@@ -42,8 +42,8 @@ struct Tokens {
   int64_t count;
 };
 
-// Pair table * tokens + token: the number of the row, and the token. One out of range is reported and
-// counts as row 0.
+// Pair table * tokens + token: the number of the row, and the token. One out of range is reported
+// and counts as row 0.
 __global__ void __launch_bounds__(kSortThreads)
     number_tokens(Tokens tokens, Tables tables, Pairs pairs, IndexCheck ids, IndexCheck types,
                   IndexCheck positions) {
@@ -60,63 +60,62 @@ __global__ void __launch_bounds__(kSortThreads)
   }
 }
 
-__device__ __forceinline__ float4 sum_of(float4 a, float4 b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-// gradients, and partials of [chunks, 2]: rows of `stride` numbers, a multiple of 4. A chunk's first
-// partial is of a run that began before it, the second of one that begins in it and goes on after it.
+// gradients, and partials of [chunks, 2]: rows of `stride` numbers, a multiple of 4. A chunk's
+// first partial is of a run that began before it, the second of one that begins in it and goes on
+// behind it. A thread has `columns` neighbouring columns: 4, or 1 where the tables' rows are not
+// aligned.
+template <int columns>
 __global__ void __launch_bounds__(kMostChunkThreads)
     sum_chunks(Pairs sorted, int64_t count, const float* __restrict__ gradients, int64_t stride,
-               Tables tables, float* __restrict__ partials) {
-  __shared__ uint32_t numbers[kChunk + 2];  // with the neighbours' behind
-  __shared__ int32_t tokens[kChunk];
+               Tables tables, float* partials) {
+  using Columns = Pack<float, columns>;
+  __shared__ const float* from[kChunk];
+  __shared__ float* to[kChunk];  // where the run that ends with this token goes; null: it goes on
+  __shared__ bool adds[kChunk];  // to what is there; otherwise it is a partial, which is written
   const int64_t begin = blockIdx.x * int64_t{kChunk};
   const int length = count - begin < kChunk ? static_cast<int>(count - begin) : kChunk;
-  for (int i = threadIdx.x; i < length; i += blockDim.x) {
-    numbers[i] = sorted.keys[begin + i];
-    tokens[i] = sorted.values[begin + i];
-  }
-  if (threadIdx.x == 0) {
-    numbers[kChunk] = begin > 0 ? sorted.keys[begin - 1] : 0;
-    numbers[kChunk + 1] = begin + length < count ? sorted.keys[begin + length] : 0;
+  const uint32_t* const numbers = sorted.keys + begin;
+  for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
+    from[i] = gradients;
+    to[i] = nullptr;
+    adds[i] = false;
+    if (i >= length) continue;
+    const uint32_t number = numbers[i];
+    const bool last = i + 1 == length;
+    const bool from_before =
+        begin > 0 && number == numbers[-1];  // sorted: then all between are equal
+    const bool goes_on = begin + i + 1 < count && number == numbers[i + 1];
+    from[i] = gradients + sorted.values[begin + i] * stride;
+    if (goes_on && !last) continue;
+    adds[i] = !from_before && !goes_on;
+    to[i] = adds[i] ? table_row(tables, number)
+                    : partials + (blockIdx.x * int64_t{2} + (from_before ? 0 : 1)) * stride;
   }
   __syncthreads();
-  const bool cut_before = begin > 0 && numbers[kChunk] == numbers[0];
-  const bool cut_behind = begin + length < count && numbers[kChunk + 1] == numbers[length - 1];
-  for (int64_t column = threadIdx.x * 4; column < tables.width; column += blockDim.x * 4) {
-    float4 sum = make_float4(0, 0, 0, 0);
-    int run_begin = 0;
+  for (int64_t column = threadIdx.x * columns; column < tables.width;
+       column += blockDim.x * columns) {
+    Columns sum = {};
+#pragma unroll 1
     for (int first = 0; first < length; first += kChunkLoads) {
-      float4 loaded[kChunkLoads];
-#pragma unroll
-      for (int k = 0; k < kChunkLoads; k++)
-        if (first + k < length)
-          loaded[k] =
-              *reinterpret_cast<const float4*>(gradients + tokens[first + k] * stride + column);
+      // Everything that is read is under way before any of it is used: the runs of a batch go to
+      // different rows.
+      Columns loaded[kChunkLoads], there[kChunkLoads];
 #pragma unroll
       for (int k = 0; k < kChunkLoads; k++) {
         const int i = first + k;
-        if (i >= length) break;
-        sum = sum_of(sum, loaded[k]);
-        if (i + 1 < length && numbers[i + 1] == numbers[i]) continue;
-        if ((run_begin == 0 && cut_before) || (i + 1 == length && cut_behind)) {
-          const int slot = run_begin == 0 && cut_before ? 0 : 1;
-          *reinterpret_cast<float4*>(partials + (blockIdx.x * int64_t{2} + slot) * stride + column) =
-              sum;
-        } else {
-          float* const to = table_row(tables, numbers[i]) + column;
-          if (tables.aligned) {
-            *reinterpret_cast<float4*>(to) = sum_of(*reinterpret_cast<float4*>(to), sum);
-          } else {
-            const float one[4] = {sum.x, sum.y, sum.z, sum.w};
+        loaded[k] = i < length ? load_pack<float, columns>(from[i] + column) : Columns{};
+        there[k] = adds[i] ? load_pack<float, columns>(to[i] + column) : Columns{};
+      }
 #pragma unroll
-            for (int j = 0; j < 4; j++)
-              if (column + j < tables.width) to[j] += one[j];
-          }
+      for (int k = 0; k < kChunkLoads; k++) {
+        float* const target = to[first + k];
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+          sum.values[j] += loaded[k].values[j];
+          there[k].values[j] += sum.values[j];
+          if (target != nullptr) sum.values[j] = 0;
         }
-        sum = make_float4(0, 0, 0, 0);
-        run_begin = i + 1;
+        if (target != nullptr) store_pack(target + column, there[k]);
       }
     }
   }
@@ -163,17 +162,21 @@ __global__ void __launch_bounds__(kJoinColumns* kJoinRows)
   }
 }
 
-// Adds the rows of gradients to the tables, from pairs that number_tokens() wrote and sort_pairs() sorted.
+// Adds the rows of gradients to the tables, from pairs that number_tokens() wrote and sort_pairs()
+// sorted.
 inline voltaic_status add_to_tables(const voltaic_call* call, Pairs sorted, int64_t count,
                                     const float* gradients, int64_t stride, const Tables& tables,
                                     float* partials) {
   const unsigned chunks = static_cast<unsigned>(divide_up(count, kChunk));
-  const int64_t threads = smaller(divide_up(divide_up(tables.width, 4), 32) * 32, kMostChunkThreads);
+  const int64_t own = tables.aligned ? 4 : 1;
+  const unsigned threads = static_cast<unsigned>(
+      smaller(divide_up(divide_up(tables.width, own), 32) * 32, kMostChunkThreads));
   const voltaic_status status =
-      launch(call, sum_chunks, chunks, static_cast<unsigned>(threads), 0, sorted, count, gradients,
-             stride, tables, partials);
+      launch(call, tables.aligned ? sum_chunks<4> : sum_chunks<1>, chunks, threads, 0, sorted,
+             count, gradients, stride, tables, partials);
   if (status != VOLTAIC_OK) return status;
-  const dim3 grid(chunks, static_cast<unsigned>(smaller(divide_up(tables.width, kJoinColumns), 65535)));
+  const dim3 grid(chunks,
+                  static_cast<unsigned>(smaller(divide_up(tables.width, kJoinColumns), 65535)));
   return launch(call, join_chunks, grid, kJoinColumns * kJoinRows, 0, sorted.keys, count, stride,
                 tables, partials);
 }

@@ -1,18 +1,19 @@
-// Layer normalisation over the last axis, plain and fused with dropout and the residual sum. Formulas
-// and how a row lies in registers: layer_norm_rows.cuh; the gradients: layer_norm_backward.cuh.
+// Layer normalisation over the last axis, plain and fused with dropout and the residual sum.
+// Formulas and how a row lies in registers: layer_norm_rows.cuh; the gradients:
+// layer_norm_backward.cuh.
 //
 // x, y, residual, sum and their gradients: [rows, width], fp32 or bf16; weight, bias, mean,
 // inverse_std and parameter gradients fp32. Bytes per element, times the storage size: forward 2
 // (read x, write y), fused 4 (x and residual in, sum and y out); backward 3, fused 4. FLOPs per
-// element: about 8 forward, 16 backward, and 10 integer operations for a dropout number. In the fused
-// forward, normalisation reads the sum as it was stored (rounded, in bf16): backward sees the same
-// values.
+// element: about 8 forward, 16 backward, and 10 integer operations for a dropout number. In the
+// fused forward, normalisation reads the sum as it was stored (rounded, in bf16): backward sees the
+// same values.
 //
-// Forward: a row in a warp's registers, read once and written once. Blocks of 8 warps go round over the
-// rows, weight and bias in shared memory as fp32; the next row's loads are issued before this one is
-// normalised, and its dropout numbers, which need no data, are drawn while they are under way. Rows of
-// more than 1024 elements, of a width that is no multiple of 8, or at addresses that are no multiple
-// of 16 are read again for every pass. A row's result depends on the row alone.
+// Forward: a row in a warp's registers, read once and written once. Blocks of 8 warps go round over
+// the rows, weight and bias in shared memory as fp32; the next row's loads are issued before this
+// one is normalised, and its dropout numbers, which need no data, are drawn while they are under
+// way. Rows of more than 1024 elements, of a width that is no multiple of 8, or at addresses that
+// are no multiple of 16 are read again for every pass. A row's result depends on the row alone.
 #include "layer_norm_backward.cuh"
 
 namespace voltaic {
@@ -39,7 +40,8 @@ template <class T, int units>
 constexpr int kForwardResident = units * sizeof(T) <= 6 ? 3 : 2;
 
 template <class T, int units>
-__global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>)) forward_rows(Forward<T> a) {
+__global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>))
+    forward_rows(Forward<T> a) {
   constexpr int words = kWords<T, units>, per_word = kPerWord<T>, together = kForwardRows<T, units>;
   DYNAMIC_SHARED(float, weight);
   const int width = static_cast<int>(a.width);
@@ -68,9 +70,8 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>)) forwar
       const int64_t own_row = row + r * step;
       if (fused) {
         const uint32_t kept =
-            dropout.on()
-                ? kept_of_row(dropout, static_cast<uint64_t>(own_row) * (width / 8u), at)
-                : 0;
+            dropout.on() ? kept_of_row(dropout, static_cast<uint64_t>(own_row) * (width / 8u), at)
+                         : 0;
 #pragma unroll
         for (int i = 0; i < words; i++) {
           float other[per_word];
@@ -78,8 +79,8 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>)) forwar
           unpack(residual_words[r][i], other);
 #pragma unroll
           for (int k = 0; k < per_word; k++) {
-            const float x = dropout.on() ? dropout.apply(v[r][i][k], kept, i * per_word + k)
-                                         : v[r][i][k];
+            const float x =
+                dropout.on() ? dropout.apply(v[r][i][k], kept, i * per_word + k) : v[r][i][k];
             v[r][i][k] = x + other[k];
           }
           const uint4 word = packed(v[r][i]);
@@ -112,16 +113,17 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>)) forwar
   }
 }
 
-template <class T, int threads>
-__global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
-  __shared__ float room[kThreads / 32];
-  constexpr int rows_of_block = kThreads / threads;
-  const int lane = threadIdx.x % threads;
-  for (int64_t row = blockIdx.x * int64_t{rows_of_block} + threadIdx.x / threads; row < a.rows;
-       row += int64_t{gridDim.x} * rows_of_block) {
+template <class T>
+__global__ void __launch_bounds__(kAnyThreads) forward_any_rows(Forward<T> a, int threads) {
+  __shared__ float room[kAnyThreads / 32];
+  const int lane = threadIdx.x & (threads - 1);
+  const int64_t rows_of_block = kAnyThreads / threads;
+  for (int64_t row = blockIdx.x * rows_of_block + threadIdx.x / threads; row < a.rows;
+       row += gridDim.x * rows_of_block) {
     const int64_t start = row * a.width;
     const T* from = a.x + start;
     if (a.residual != nullptr) {
+#pragma unroll 1
       for (int64_t i = lane; i < a.width; i += threads) {
         float x = to_float(from[i]);
         if (a.dropout.state != nullptr) x = dropped(a.dropout, x, start + i);
@@ -129,12 +131,11 @@ __global__ void __launch_bounds__(kThreads) forward_any_rows(Forward<T> a) {
       }
       from = a.sum + start;
     }
-    const RowStatistics statistics =
-        any_row_statistics<T, threads>(from, a.width, a.epsilon, room);
+    const RowStatistics statistics = any_row_statistics(from, a.width, a.epsilon, threads, room);
+#pragma unroll 2
     for (int64_t i = lane; i < a.width; i += threads)
-      a.y[start + i] =
-          from_float<T>(fmaf((to_float(from[i]) - statistics.mean) * statistics.inverse_std,
-                             a.weight[i], a.bias[i]));
+      a.y[start + i] = from_float<T>(fmaf(
+          (to_float(from[i]) - statistics.mean) * statistics.inverse_std, a.weight[i], a.bias[i]));
     if (lane == 0) {
       a.mean[row] = statistics.mean;
       a.inverse_std[row] = statistics.inverse_std;
@@ -146,22 +147,17 @@ template <class T>
 voltaic_status run_forward(const voltaic_call* call, Forward<T> a) {
   a.lanes = lanes_of_row(a.width);
   if (a.rows == 0) return VOLTAIC_OK;
-  const int64_t processors = call->stream->processors;
   if (row_fits_a_warp(a.width) && aligned_16(a.x, a.residual, a.sum, a.y)) {
-    const int64_t blocks = smaller(divide_up(a.rows, kThreads / a.lanes), 8 * processors);
+    const int64_t blocks =
+        smaller(divide_up(a.rows, kThreads / a.lanes), int64_t{8} * call->stream->processors);
     const size_t shared = static_cast<size_t>(2 * a.width) * sizeof(float);
     return with_units(a.width, [&](auto units) {
       return launch(call, forward_rows<T, units.value>, dim3(static_cast<unsigned>(blocks)),
                     kThreads, shared, a);
     });
   }
-  const int64_t most = 32 * processors;
-  if (a.width <= kWidestRow)
-    return launch(call, forward_any_rows<T, 32>,
-                  dim3(static_cast<unsigned>(smaller(divide_up(a.rows, kThreads / 32), most))),
-                  kThreads, 0, a);
-  return launch(call, forward_any_rows<T, kThreads>,
-                dim3(static_cast<unsigned>(smaller(a.rows, most))), kThreads, 0, a);
+  return launch(call, forward_any_rows<T>, blocks_of_rows(call, a.rows, a.width), kAnyThreads, 0, a,
+                threads_of_row(a.width));
 }
 
 template <class T>
@@ -197,9 +193,10 @@ voltaic_status fused_forward(const voltaic_call* call) {
   return status == VOLTAIC_OK ? run_forward(call, a) : status;
 }
 
-template <class T, Gradient kind>
-voltaic_status backward_of(const voltaic_call* call, Backward<T> a, float* weight_gradient,
-                           float* bias_gradient) {
+// Both forms: their first five tensors are the same, a holds the rest.
+template <class T>
+voltaic_status run_backward_of(const voltaic_call* call, Backward<T> a, float* weight_gradient,
+                               float* bias_gradient) {
   a.rows = tensor(call, 0).shape[0];
   a.width = tensor(call, 0).shape[1];
   a.y_gradient = data<const T>(call, 0);
@@ -213,14 +210,14 @@ voltaic_status backward_of(const voltaic_call* call, Backward<T> a, float* weigh
       row_fits_a_warp(a.width) && aligned_16(a.y_gradient, a.x, a.x_gradient, a.residual_gradient));
   a.partials = static_cast<float*>(cuda::scratch(call, cut.partial_bytes));
   if (a.partials == nullptr) return VOLTAIC_ERROR_OUT_OF_MEMORY;
-  return run_backward<T, kind>(call, a, cut, weight_gradient, bias_gradient);
+  return run_backward<T, normalised>(call, a, cut, weight_gradient, bias_gradient);
 }
 
 template <class T>
 voltaic_status backward(const voltaic_call* call) {
   Backward<T> a = {};
   a.x_gradient = data<T>(call, 5);
-  return backward_of<T, plain>(call, a, data<float>(call, 6), data<float>(call, 7));
+  return run_backward_of(call, a, data<float>(call, 6), data<float>(call, 7));
 }
 
 template <class T>
@@ -230,7 +227,7 @@ voltaic_status fused_backward(const voltaic_call* call) {
   a.residual_gradient = data<T>(call, 7);
   const voltaic_status status = dropout_site(call, 5, 0, &a.dropout);
   if (status != VOLTAIC_OK) return status;
-  return backward_of<T, residual>(call, a, data<float>(call, 8), data<float>(call, 9));
+  return run_backward_of(call, a, data<float>(call, 8), data<float>(call, 9));
 }
 
 voltaic_status layer_norm_forward(const voltaic_call* call) {

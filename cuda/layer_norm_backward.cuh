@@ -6,17 +6,17 @@
 //   bias_gradient += sum over rows of y_gradient
 //
 // A block of 8 warps takes a contiguous range of rows, a row in the registers of a warp
-// (layer_norm_rows.cuh). A lane keeps the sums of its columns of both parameter gradients in registers
-// over all its rows; at the end the warps add theirs in shared memory, one after the other, and the
-// block writes one partial row of each, which a second kernel adds in order. The next row is under way
-// while one is worked on, where registers allow; both passes over a row unpack it anew instead of
-// keeping it in fp32, so that two blocks fit a processor up to 768 elements of bf16: 16 warps with
-// 3 KB each under way.
+// (layer_norm_rows.cuh). A lane keeps the sums of its columns of both parameter gradients in
+// registers over all its rows; at the end the warps add theirs in shared memory, one after the
+// other, and the block writes one partial row of each, which a second kernel adds in order. The
+// next row is under way while one is worked on, where registers allow; both passes over a row
+// unpack it anew instead of keeping it in fp32, so that two blocks fit a processor up to 768
+// elements of bf16: 16 warps with 3 KB each under way.
 //
-// How many blocks there are follows from the shape alone, and with them the order of all additions. It
-// is a multiple of 264, two for each of an H100's or H200's 132 processors, from about 8,400 rows on:
-// below, a warp has four rows, so that partials (16 bytes per column and block, in the L2 cache) stay
-// small beside the rows.
+// How many blocks there are follows from the shape alone, and with them the order of all additions.
+// It is a multiple of 264, two for each of an H100's or H200's 132 processors, from about 8,400
+// rows on: below, a warp has four rows, so that partials (16 bytes per column and block, in the L2
+// cache) stay small beside the rows.
 //
 // Rows that no warp holds: a kernel for the row's gradient that reads a row twice, and one for the
 // parameters with a thread per column.
@@ -33,16 +33,15 @@ constexpr int kAddColumns = 32, kAddRows = 16;
 
 // What the gradient of the rows is for.
 enum Gradient {
-  plain,     // x_gradient
-  residual,  // residual_gradient, and x_gradient = dropout(residual_gradient)
-  embedded,  // row_gradient in fp32; y_gradient passes the dropout first
+  normalised,  // x_gradient, or residual_gradient and x_gradient = dropout(residual_gradient)
+  embedded,    // row_gradient in fp32; y_gradient passes the dropout first
 };
 
 template <class T>
 struct Backward {
   const T *y_gradient, *x;
   const float *mean, *inverse_std, *weight;
-  T *x_gradient, *residual_gradient;
+  T *x_gradient, *residual_gradient;  // the second may be null: then there is no dropout
   float* row_gradient;
   int64_t row_stride;  // of row_gradient, a multiple of 4
   float* partials;     // [blocks, 2, width]
@@ -51,20 +50,23 @@ struct Backward {
   DropoutSite dropout;
 };
 
-// Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before these
-// are done, except where their registers would not fit: with the sums, 128 hold two rows of three
-// words. fp32's widest rows leave a processor one block of 8 warps either way.
+// Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before
+// these are done, except where their registers would not fit: with the sums, 128 hold two rows of
+// three words. fp32's widest rows leave a processor one block of 8 warps either way.
 template <class T, int units>
 constexpr int kBackwardRows = units == 1 ? 2 : 1;
 template <class T, int units>
 constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units == 1 || units == 4;
-template <class T, int units>
-constexpr int kBackwardResident = sizeof(T) == 4 && units == 4 ? 1 : 2;
+// Blocks of a processor, at least. The embedding's, once a step, are not worth counting registers
+// for.
+template <class T, int units, Gradient kind>
+constexpr int kBackwardResident = units == 4 && (sizeof(T) == 4 || kind == embedded) ? 1 : 2;
 
 template <class T, int units, Gradient kind>
-__global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>))
+__global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units, kind>))
     backward_rows(Backward<T> a) {
-  constexpr int words = kWords<T, units>, per_word = kPerWord<T>, together = kBackwardRows<T, units>;
+  constexpr int words = kWords<T, units>, per_word = kPerWord<T>,
+                together = kBackwardRows<T, units>;
   constexpr bool ahead = kLoadsAhead<T, units>;
   DYNAMIC_SHARED(float, weight);  // then the sums of weight_gradient and bias_gradient
   const int width = static_cast<int>(a.width);
@@ -99,13 +101,11 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>
   for (int64_t warp_row = begin + threadIdx.x / 32 * (32 / at.lanes); warp_row < end;
        warp_row += together * step, row += together * step) {
     uint32_t kept[together];
-    if constexpr (kind != plain) {
 #pragma unroll
-      for (int r = 0; r < together; r++)
-        kept[r] = dropout.on() ? kept_of_row(
-                                     dropout, static_cast<uint64_t>(row + r * step) * (width / 8u), at)
-                               : 0;
-    }
+    for (int r = 0; r < together; r++)
+      kept[r] = dropout.on()
+                    ? kept_of_row(dropout, static_cast<uint64_t>(row + r * step) * (width / 8u), at)
+                    : 0;
     Row rows[together];
 #pragma unroll
     for (int r = 0; r < together; r++) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>
     }
 
     // Word i of y_gradient; one that passes the dropout first does so in fp32.
-    const auto unpack_gradient = [&](int r, int i, float (&gradient)[per_word]) {
+    const auto unpack_gradient = [&](int r, int i, float(&gradient)[per_word]) {
       unpack(rows[r].y_gradient[i], gradient);
       if constexpr (kind == embedded) {
         if (!dropout.on()) return;
@@ -175,15 +175,14 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units>
                 make_float4(gradient[k], gradient[k + 1], gradient[k + 2], gradient[k + 3]);
         } else {
           uint4 word = packed(gradient);
-          if constexpr (kind == residual) {
+          if (a.residual_gradient != nullptr)
             reinterpret_cast<uint4*>(a.residual_gradient + own_row * width)[at.word(i)] = word;
-            if (dropout.on()) {
-              unpack(word, gradient);  // as it was rounded
+          if (dropout.on()) {
+            unpack(word, gradient);  // as it was rounded
 #pragma unroll
-              for (int k = 0; k < per_word; k++)
-                gradient[k] = dropout.apply(gradient[k], kept[r], i * per_word + k);
-              word = packed(gradient);
-            }
+            for (int k = 0; k < per_word; k++)
+              gradient[k] = dropout.apply(gradient[k], kept[r], i * per_word + k);
+            word = packed(gradient);
           }
           reinterpret_cast<uint4*>(a.x_gradient + own_row * width)[at.word(i)] = word;
         }
@@ -246,25 +245,28 @@ __device__ __forceinline__ float gradient_at(const Backward<T>& a, int64_t eleme
   return dropped(a.dropout, gradient, element);
 }
 
-template <class T, Gradient kind, int threads>
-__global__ void __launch_bounds__(kBackwardThreads) backward_any_rows(Backward<T> a) {
-  __shared__ float room[kBackwardThreads / 32];
-  constexpr int rows_of_block = kBackwardThreads / threads;
-  const int lane = threadIdx.x % threads;
+template <class T, Gradient kind>
+__global__ void __launch_bounds__(kAnyThreads) backward_any_rows(Backward<T> a, int threads) {
+  __shared__ float room[kAnyThreads / 32];
+  const int lane = threadIdx.x & (threads - 1);
   const float share = 1.0f / static_cast<float>(a.width);
-  for (int64_t row = blockIdx.x * int64_t{rows_of_block} + threadIdx.x / threads; row < a.rows;
-       row += int64_t{gridDim.x} * rows_of_block) {
+  const int64_t rows_of_block = kAnyThreads / threads;
+  for (int64_t row = blockIdx.x * rows_of_block + threadIdx.x / threads; row < a.rows;
+       row += gridDim.x * rows_of_block) {
     const float mean = a.mean[row], inverse_std = a.inverse_std[row];
     const int64_t start = row * a.width;
     float sum = 0, product = 0;
+#pragma unroll 1
     for (int64_t i = lane; i < a.width; i += threads) {
-      // Rounded by itself: where it is its own mean, as in rows of one element, the rest is exactly 0.
+      // Rounded by itself: where it is its own mean, as in rows of one element, the rest is exactly
+      // 0.
       const float g = __fmul_rn(gradient_at<T, kind>(a, start + i), a.weight[i]);
       sum += g;
       product = fmaf(g, (to_float(a.x[start + i]) - mean) * inverse_std, product);
     }
-    const float mean_g = row_sum<threads>(sum, room) * share;
-    const float mean_product = row_sum<threads>(product, room) * share;
+    const float mean_g = row_sum(sum, threads, room) * share;
+    const float mean_product = row_sum(product, threads, room) * share;
+#pragma unroll 1
     for (int64_t i = lane; i < a.width; i += threads) {
       const float g = __fmul_rn(gradient_at<T, kind>(a, start + i), a.weight[i]);
       const float x_hat = (to_float(a.x[start + i]) - mean) * inverse_std;
@@ -273,11 +275,9 @@ __global__ void __launch_bounds__(kBackwardThreads) backward_any_rows(Backward<T
         a.row_gradient[row * a.row_stride + i] = gradient;
       } else {
         T stored = from_float<T>(gradient);
-        if constexpr (kind == residual) {
-          a.residual_gradient[start + i] = stored;
-          if (a.dropout.state != nullptr)
-            stored = from_float<T>(dropped(a.dropout, to_float(stored), start + i));
-        }
+        if (a.residual_gradient != nullptr) a.residual_gradient[start + i] = stored;
+        if (a.dropout.state != nullptr)
+          stored = from_float<T>(dropped(a.dropout, to_float(stored), start + i));
         a.x_gradient[start + i] = stored;
       }
     }
@@ -292,6 +292,7 @@ __global__ void __launch_bounds__(kColumnThreads) backward_any_columns(Backward<
   const int64_t begin = blockIdx.x * a.rows_of_block;
   const int64_t end = begin + a.rows_of_block < a.rows ? begin + a.rows_of_block : a.rows;
   float weight_sum = 0, bias_sum = 0;
+#pragma unroll 1
   for (int64_t row = begin; row < end; row++) {
     const int64_t element = row * a.width + column;
     const float gradient = gradient_at<T, kind>(a, element);
@@ -349,8 +350,8 @@ inline BackwardCut cut_backward(int64_t rows, int64_t width, bool in_registers) 
           static_cast<size_t>(blocks * 2 * width) * sizeof(float)};
 }
 
-// The rows' gradients, and with weight_gradient and bias_gradient the parameters': a holds everything
-// but what the cut decides. There is at least one row and one column.
+// The rows' gradients, and with weight_gradient and bias_gradient the parameters': a holds
+// everything but what the cut decides. There is at least one row and one column.
 template <class T, Gradient kind>
 inline voltaic_status run_backward(const voltaic_call* call, Backward<T> a, const BackwardCut& cut,
                                    float* weight_gradient, float* bias_gradient) {
@@ -361,7 +362,7 @@ inline voltaic_status run_backward(const voltaic_call* call, Backward<T> a, cons
     const size_t shared = static_cast<size_t>(3 * a.width) * sizeof(float);
     status = with_units(a.width, [&](auto units) {
       // Once a step: fewer kernels to compile are worth some idle lanes.
-      constexpr int own = kind == embedded && units.value == 2 ? 3 : units.value;
+      constexpr int own = kind == embedded && units.value > 1 ? 4 : units.value;
       return launch(call, backward_rows<T, own, kind>, dim3(static_cast<unsigned>(cut.blocks)),
                     kBackwardThreads, shared, a);
     });
@@ -370,13 +371,8 @@ inline voltaic_status run_backward(const voltaic_call* call, Backward<T> a, cons
                        static_cast<unsigned>(divide_up(a.width, kColumnThreads)));
     status = launch(call, backward_any_columns<T, kind>, columns, kColumnThreads, 0, a);
     if (status != VOLTAIC_OK) return status;
-    const int64_t most = int64_t{32} * call->stream->processors;
-    status = a.width <= kWidestRow
-                 ? launch(call, backward_any_rows<T, kind, 32>,
-                          dim3(static_cast<unsigned>(smaller(divide_up(a.rows, 8), most))),
-                          kBackwardThreads, 0, a)
-                 : launch(call, backward_any_rows<T, kind, kBackwardThreads>,
-                          dim3(static_cast<unsigned>(smaller(a.rows, most))), kBackwardThreads, 0, a);
+    status = launch(call, backward_any_rows<T, kind>, blocks_of_rows(call, a.rows, a.width),
+                    kAnyThreads, 0, a, threads_of_row(a.width));
   }
   if (status != VOLTAIC_OK) return status;
   return launch(call, add_partials, blocks_for(2 * a.width, kAddColumns), kAddColumns * kAddRows, 0,

@@ -5,16 +5,16 @@
 //   inverse_std = 1 / sqrt(variance + epsilon),  x_hat = (x - mean) inverse_std
 //   y = x_hat weight + bias
 //
-// A row of up to 1024 elements, a multiple of 8, lies in the registers of a group of lanes: 32, or 8
-// or 16 for up to 64 or 128 elements, so that narrow rows leave no lane idle. A lane has `units` times
-// 8 elements, as words of 16 bytes: word i of a lane is word i * lanes + lane of the row, so that a
-// warp reads whole sectors in both dtypes.
+// A row of up to 1024 elements, a multiple of 8, lies in the registers of a group of lanes: 32, or
+// 8 or 16 for up to 64 or 128 elements, so that narrow rows leave no lane idle. A lane has `units`
+// times 8 elements, as words of 16 bytes: word i of a lane is word i * lanes + lane of the row, so
+// that a warp reads whole sectors in both dtypes.
 //
-// The statistics take two passes over the registers. The first sums differences from the row's first
-// element, the second centres on that mean and sums the deviations and their squares, which corrects
-// the mean's rounding: a constant row gives exactly the bias even with epsilon 1e-12, where
-// 1 / sqrt(epsilon) would otherwise blow the last bit of the mean up. The order of the sums is fixed by
-// width alone.
+// The statistics take two passes over the registers. The first sums differences from the row's
+// first element, the second centres on that mean and sums the deviations and their squares, which
+// corrects the mean's rounding: a constant row gives exactly the bias even with epsilon 1e-12,
+// where 1 / sqrt(epsilon) would otherwise blow the last bit of the mean up. The order of the sums
+// is fixed by width alone.
 #pragma once
 #include "dropout.cuh"
 
@@ -34,7 +34,9 @@ template <class T, int units>
 constexpr int kWords = units * 8 / kPerWord<T>;
 
 inline int lanes_of_row(int64_t width) { return width <= 64 ? 8 : width <= 128 ? 16 : 32; }
-inline bool row_fits_a_warp(int64_t width) { return width % 8 == 0 && width <= kWidestRow && width > 0; }
+inline bool row_fits_a_warp(int64_t width) {
+  return width % 8 == 0 && width <= kWidestRow && width > 0;
+}
 
 // Where a thread stands: its lane in the row's group, and how rows are cut into words.
 template <class T, int units>
@@ -89,8 +91,8 @@ __device__ __forceinline__ void load_row(const RowLane<T, units>& at, const T* r
                                   : make_uint4(0, 0, 0, 0);
 }
 
-// ---- parameters in shared memory, as fp32: word w's elements 4 h to 4 h + 3 stand in float4 number
-// h * words + w, so that neighbouring lanes read neighbouring float4s in both dtypes.
+// ---- parameters in shared memory, as fp32: word w's elements 4 h to 4 h + 3 stand in float4
+// number h * words + w, so that neighbouring lanes read neighbouring float4s in both dtypes.
 template <class T>
 __device__ __forceinline__ int shared_place(int column, int words) {
   const int word = column / kPerWord<T>, element = column % kPerWord<T>;
@@ -135,9 +137,10 @@ struct RowDropout {
   }
 };
 
-// Bit i * kPerWord + k: whether element k of the lane's word i is kept. A block of eight numbers serves
-// one word of bf16. In fp32 it serves the same word of two neighbouring lanes: each draws one of two
-// blocks and they exchange. Every lane of the warp must call it; row_blocks is the row's first block.
+// Bit i * kPerWord + k: whether element k of the lane's word i is kept. A block of eight numbers
+// serves one word of bf16. In fp32 it serves the same word of two neighbouring lanes: each draws
+// one of two blocks and they exchange. Every lane of the warp must call it; row_blocks is the row's
+// first block.
 template <class T, int units>
 __device__ __forceinline__ uint32_t kept_of_row(const RowDropout& dropout, uint64_t row_blocks,
                                                 const RowLane<T, units>& at) {
@@ -145,8 +148,8 @@ __device__ __forceinline__ uint32_t kept_of_row(const RowDropout& dropout, uint6
 #pragma unroll
   for (int i = 0; i < 4; i++) state[i] = dropout.state[i];
 #if defined(__CUDACC__)
-  // Philox's twenty round keys are made anew for each row: kept in registers from row to row they would
-  // cost more than they save.
+  // Philox's twenty round keys are made anew for each row: kept in registers from row to row they
+  // would cost more than they save.
   asm volatile("" : "+r"(state[0]), "+r"(state[1]));
 #endif
   uint32_t all = 0;
@@ -170,9 +173,9 @@ __device__ __forceinline__ uint32_t kept_of_row(const RowDropout& dropout, uint6
 
 // ---- statistics of the row whose elements stand in v; every lane of the warp must call it.
 template <class T, int units>
-__device__ __forceinline__ RowStatistics row_statistics(
-    const RowLane<T, units>& at, const float (&v)[kWords<T, units>][kPerWord<T>], int width,
-    float epsilon) {
+__device__ __forceinline__ RowStatistics
+row_statistics(const RowLane<T, units>& at, const float (&v)[kWords<T, units>][kPerWord<T>],
+               int width, float epsilon) {
   const float share = 1.0f / static_cast<float>(width);
   const float first = __shfl_sync(kAllLanes, v[0][0], (threadIdx.x & 31) & ~(at.lanes - 1));
   float sums[4] = {}, deviations[4] = {}, squares[4] = {};
@@ -221,12 +224,21 @@ __device__ __forceinline__ void normalise(const RowLane<T, units>& at,
   }
 }
 
-// ---- rows of any width, and at any address: `threads` (32 or a block of 256) take a row's elements in
-// turn and read them again for every pass, from the cache.
-template <int threads>
-__device__ __forceinline__ float row_sum(float value, float* room) {
-  if constexpr (threads == 32) return warp_sum(value);
-  const float sum = block_sum<threads>(value, room);
+// ---- rows of any width, and at any address: `threads`, 32 or all of a block of 256, take a row's
+// elements in turn and read them again for every pass, from the cache. Their loops are not
+// unrolled: dropout would fill them with copies of Philox.
+constexpr int kAnyThreads = 256;
+
+inline int threads_of_row(int64_t width) { return width <= kWidestRow ? 32 : kAnyThreads; }
+// Blocks that go round over the rows.
+inline dim3 blocks_of_rows(const voltaic_call* call, int64_t rows, int64_t width) {
+  return dim3(static_cast<unsigned>(smaller(divide_up(rows, kAnyThreads / threads_of_row(width)),
+                                            int64_t{32} * call->stream->processors)));
+}
+
+__device__ __forceinline__ float row_sum(float value, int threads, float* room) {
+  if (threads == 32) return warp_sum(value);
+  const float sum = block_sum<kAnyThreads>(value, room);
   __syncthreads();
   return sum;
 }
@@ -238,24 +250,28 @@ __device__ __forceinline__ float dropped(const DropoutSite& dropout, float x, in
 }
 
 // Each thread must have written what it reads here itself, if this kernel wrote it.
-template <class T, int threads>
+template <class T>
 __device__ __forceinline__ RowStatistics any_row_statistics(const T* x, int64_t width,
-                                                            float epsilon, float* room) {
-  const int lane = threadIdx.x % threads;
+                                                            float epsilon, int threads,
+                                                            float* room) {
+  const int lane = threadIdx.x & (threads - 1);
   const float share = 1.0f / static_cast<float>(width);
   float sum = 0, deviation = 0, square = 0;
+#pragma unroll 2
   for (int64_t i = lane; i < width; i += threads) sum += to_float(x[i]);
-  const float rough = row_sum<threads>(sum, room) * share;
+  const float rough = row_sum(sum, threads, room) * share;
+#pragma unroll 2
   for (int64_t i = lane; i < width; i += threads) deviation += to_float(x[i]) - rough;
-  const float mean = fmaf(row_sum<threads>(deviation, room), share, rough);
+  const float mean = fmaf(row_sum(deviation, threads, room), share, rough);
   deviation = 0;
+#pragma unroll 2
   for (int64_t i = lane; i < width; i += threads) {
     const float d = to_float(x[i]) - mean;
     deviation += d;
     square = fmaf(d, d, square);
   }
-  const float correction = row_sum<threads>(deviation, room) * share;
-  const float variance = row_sum<threads>(square, room) * share - correction * correction;
+  const float correction = row_sum(deviation, threads, room) * share;
+  const float variance = row_sum(square, threads, room) * share - correction * correction;
   const float floor = variance < 0.0f ? 0.0f : variance;  // a NaN passes
   return {mean + correction, 1.0f / sqrtf(floor + epsilon)};
 }

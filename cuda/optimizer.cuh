@@ -1,19 +1,19 @@
 // The optimizer over the arena: the gradients' global norm, and clipped AdamW.
 //
-// norm = scale * sqrt(sum of gradient^2). Reads 4 bytes and does 2 FLOPs per parameter. A block sums
-// 16384 squares: each thread 64 of them in fp32, in four rounds of four 16-byte loads that are all
-// under way before the first is used; block sums and what follows are fp64, added by one block in
-// an order fixed by n alone.
+// norm = scale * sqrt(sum of gradient^2). Reads 4 bytes and does 2 FLOPs per parameter. A block
+// sums 16384 squares: each thread 64 of them in fp32, in four rounds of four 16-byte loads that are
+// all under way before the first is used; block sums and what follows are fp64, added by one block
+// in an order fixed by n alone.
 //
 // AdamW, per element, with g = gradient * scale * min(1, max_norm / norm):
 //   m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
 //   u = (m / correction1) / (sqrt(v / correction2) + epsilon) + decay p,   p -= rate multiplier u
 // 28 bytes moved per parameter (16 in, 12 out), 30 with the bf16 copy, for about 17 FLOPs, a square
 // root and a division. A thread has two packs of four elements: 128 bytes under way while it looks
-// its segments up in the table (a pack lies within one unit of 16 elements, so within one segment) and
-// turns norm and rates, read from device memory, into factors. Elements are independent. A segment
-// reaches to the next one's start, its padding included. A frozen one (multiplier 0) still has its
-// working copy written.
+// its segments up in the table (a pack lies within one unit of 16 elements, so within one segment)
+// and turns norm and rates, read from device memory, into factors. Elements are independent. A
+// segment reaches to the next one's start, its padding included. A frozen one (multiplier 0) still
+// has its working copy written.
 #include "kernel.cuh"
 
 namespace voltaic {
@@ -43,16 +43,15 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int i = 0; i < kNormLoads; i++)
 #pragma unroll
-        for (int k = 0; k < 4; k++)
-          sums[k] = fmaf(packs[i].values[k], packs[i].values[k], sums[k]);
+        for (int k = 0; k < 4; k++) sums[k] = fmaf(packs[i].values[k], packs[i].values[k], sums[k]);
     }
   } else {
     const int64_t end = n < begin + kNormBlock ? n : begin + kNormBlock;
     for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
       sums[0] = fmaf(gradients[i], gradients[i], sums[0]);
   }
-  const double sum = block_sum<kThreads>(
-      static_cast<double>((sums[0] + sums[1]) + (sums[2] + sums[3])), room);
+  const double sum =
+      block_sum<kThreads>(static_cast<double>((sums[0] + sums[1]) + (sums[2] + sums[3])), room);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
@@ -70,10 +69,12 @@ voltaic_status global_norm(const voltaic_call* call) {
   const float* gradients = data<const float>(call, 0);
   double* partials = nullptr;
   if (blocks > 0) {
-    partials = static_cast<double*>(cuda::scratch(call, static_cast<size_t>(blocks) * sizeof(double)));
+    partials =
+        static_cast<double*>(cuda::scratch(call, static_cast<size_t>(blocks) * sizeof(double)));
     if (partials == nullptr) return VOLTAIC_ERROR_OUT_OF_MEMORY;
-    const voltaic_status status = launch(call, squares_kernel, dim3(static_cast<unsigned>(blocks)),
-                                         kThreads, 0, gradients, n, aligned_16(gradients), partials);
+    const voltaic_status status =
+        launch(call, squares_kernel, dim3(static_cast<unsigned>(blocks)), kThreads, 0, gradients, n,
+               aligned_16(gradients), partials);
     if (status != VOLTAIC_OK) return status;
   }
   return launch(call, norm_kernel, 1, kLastThreads, 0, partials, blocks, attribute(call, 0),
@@ -93,7 +94,8 @@ struct Step {
   float beta1, beta2, rest1, rest2, epsilon, max_norm;
 };
 
-// The first is 0, then they ascend and stay within the arena: each number is looked at by one thread.
+// The first is 0, then they ascend and stay within the arena: each number is looked at by one
+// thread.
 __device__ __forceinline__ void check_segments(const Step& step, const IndexCheck& check) {
   const int64_t units = (step.n + kUnit - 1) / kUnit;
   for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < step.segments;

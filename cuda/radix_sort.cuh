@@ -1,11 +1,12 @@
-// A stable sort of (key, value) pairs by key, on the card: least significant byte first, as many passes
-// of 8 bits as the keys need. A pass is three launches:
+// A stable sort of (key, value) pairs by key, on the card: least significant byte first, as many
+// passes of 8 bits as the keys need. A pass is three launches:
 //   counts of each of the 256 digits in each tile of 1024 pairs, stored digit by digit;
 //   running sums along each digit's tiles, a warp a digit, and the digits' totals;
 //   the move: each tile's warps number their pairs in order and write them where the digits before,
 //   the tiles before and the warps before leave off.
-// Bytes: 28 per pair and pass, and 2 KB of counts per tile. Everything is whole numbers, so it repeats
-// bit for bit; ties stay in their order. Used for token numbers: two passes up to a vocabulary of 65,000.
+// Bytes: 28 per pair and pass, and 2 KB of counts per tile. Everything is whole numbers, so it
+// repeats bit for bit; ties stay in their order. Used for token numbers: two passes up to a
+// vocabulary of 65,000.
 #pragma once
 #include "scan.cuh"
 
@@ -118,9 +119,10 @@ __global__ void __launch_bounds__(kSortThreads)
   }
 }
 
-// Sorts `count` pairs (at least 1, below 2^31) with keys below `limit`; *sorted tells where they are then.
-inline voltaic_status sort_pairs(const voltaic_call* call, Pairs pairs, int64_t count, int64_t limit,
-                                 const SortScratch& scratch, Pairs* sorted) {
+// Sorts `count` pairs (at least 1, below 2^31) with keys below `limit`; *sorted tells where they
+// are then.
+inline voltaic_status sort_pairs(const voltaic_call* call, Pairs pairs, int64_t count,
+                                 int64_t limit, const SortScratch& scratch, Pairs* sorted) {
   const int64_t tiles = sort_tiles(count);
   const dim3 blocks(static_cast<unsigned>(tiles));
   Pairs other = scratch.other;
@@ -128,8 +130,8 @@ inline voltaic_status sort_pairs(const voltaic_call* call, Pairs pairs, int64_t 
     voltaic_status status = launch(call, count_digits, blocks, kSortThreads, 0, pairs.keys, count,
                                    shift, tiles, scratch.counts);
     if (status == VOLTAIC_OK)
-      status = launch(call, sum_digits, kDigits / kSortWarps, kSortThreads, 0, scratch.counts, tiles,
-                      scratch.totals);
+      status = launch(call, sum_digits, kDigits / kSortWarps, kSortThreads, 0, scratch.counts,
+                      tiles, scratch.totals);
     if (status == VOLTAIC_OK)
       status = launch(call, move_pairs, blocks, kSortThreads, 0, pairs, other, count, shift, tiles,
                       scratch.counts, scratch.totals);

@@ -17,8 +17,8 @@ __device__ __forceinline__ T warp_running_sum(T value) {
   return value;
 }
 
-// The sum of the values of the threads before this one, and in *total that of all. Every thread of the
-// block must call it; `room` is shared memory for threads / 32 numbers, free again afterwards.
+// The sum of the values of the threads before this one, and in *total that of all. Every thread of
+// the block must call it; `room` is shared memory for threads / 32 numbers, free again afterwards.
 template <int threads, class T>
 __device__ __forceinline__ T block_sum_before(T value, T* room, T* total) {
   static_assert(threads % 32 == 0 && threads <= 1024);
