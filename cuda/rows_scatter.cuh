@@ -29,14 +29,13 @@ __device__ __forceinline__ int run_length(const uint32_t* keys, int64_t i, int64
 
 template <class X, class Y>
 __global__ void __launch_bounds__(kScatterThreads)
-    scatter_runs_kernel(Sorted sorted, const Y* y, X* x, int64_t n, int64_t rows, int64_t width,
-                        bool aligned) {
+    scatter_runs_kernel(Sorted sorted, const Y* y, X* x, int64_t n, int64_t width, bool aligned) {
   constexpr int kAhead = 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * (kScatterThreads / 32) + threadIdx.x / 32;
   if (i >= n) return;
   const uint32_t key = sorted.keys[i];
-  if (key >= rows || (i > 0 && sorted.keys[i - 1] == key)) return;
+  if (key == kLastKey || (i > 0 && sorted.keys[i - 1] == key)) return;
   const int count = run_length(sorted.keys, i, n, key);
   if (count == kCrowd && i + kCrowd < n && sorted.keys[i + kCrowd] == key) return;
   const int32_t mine = lane < count ? sorted.order[i + lane] : 0;
@@ -93,11 +92,11 @@ __global__ void __launch_bounds__(kScatterThreads)
 
 template <class X, class Y>
 __global__ void __launch_bounds__(kCrowdThreads)
-    scatter_crowds_kernel(Sorted sorted, const Y* y, X* x, int64_t n, int64_t rows, int64_t width) {
+    scatter_crowds_kernel(Sorted sorted, const Y* y, X* x, int64_t n, int64_t width) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kCrowd;
   const uint32_t key = sorted.keys[place];
-  if (key >= rows || (place >= kCrowd && sorted.keys[place - kCrowd] == key)) return;
+  if (key == kLastKey || (place >= kCrowd && sorted.keys[place - kCrowd] == key)) return;
   const unsigned back = __ballot_sync(
       kAllLanes, place - lane >= 0 && sorted.keys[place - lane >= 0 ? place - lane : place] == key);
   const int64_t start = place - (__popc(back) - 1);
@@ -159,11 +158,11 @@ inline voltaic_status scatter_add_rows(const voltaic_call* call) {
       const voltaic_status added =
           launch(call, scatter_runs_kernel<X, Y>,
                  dim3(blocks_for(n, kScatterThreads / 32).x, tiles(32 * kLaneColumns)),
-                 kScatterThreads, 0, sorted, from, to, n, rows, width, aligned);
+                 kScatterThreads, 0, sorted, from, to, n, width, aligned);
       if (added != VOLTAIC_OK || n <= kCrowd) return added;
       return launch(call, scatter_crowds_kernel<X, Y>,
                     dim3(blocks_for(n, kCrowd).x, tiles(kCrowdThreads)), kCrowdThreads, 0, sorted,
-                    from, to, n, rows, width);
+                    from, to, n, width);
     });
   });
 }

@@ -41,13 +41,13 @@ struct IndexKeys {
 
   __device__ __forceinline__ uint32_t operator()(int64_t i) const {
     const int32_t value = index[i];
-    return static_cast<uint32_t>(in_range(check, i, value, 0, limit - 1) ? value : limit);
+    return in_range(check, i, value, 0, limit - 1) ? static_cast<uint32_t>(value) : kLastKey;
   }
 };
-// How many bits the keys 0 to `largest` have.
-inline int key_bits(int64_t largest) {
+// How many bits tell the keys below `limit` and kLastKey apart.
+inline int key_bits(int64_t limit) {
   int bits = 1;
-  while (bits < 32 && largest >> bits > 0) bits++;
+  while (bits < 32 && limit >> bits > 0) bits++;
   return bits;
 }
 
