@@ -10,13 +10,13 @@
 // Bytes moved: 2 an element forward, 3 backward, times the storage size; about 15 instructions an
 // element, which the bandwidth leaves room for in fp32 (50) and bf16 (27).
 //
-// Forward a thread has up to 32 numbers of a row, and backward 16 of each array (32 in bf16), as
-// chunks of 16 bytes, so 64 to 128 bytes are on their way in each thread before the first is used;
-// 64 registers let 1024 threads share a processor. A row of up to 256 such chunks has a warp or a
-// part of one, longer ones up to a block of 1024. That is 32768 elements forward and 16384 backward
-// (bf16 32768); longer rows are read a second time. Where rows do not begin at 16 bytes, a thread's
-// chunks are single elements, neighbours in neighbouring threads. A ragged sequence has a block:
-// sequences are short.
+// Forward a thread has up to 32 numbers of a row, backward 16 of each array, as chunks of 16 bytes:
+// 64 to 128 bytes are on their way in each thread before the first is used, and 64 registers let
+// 1024 threads share a processor. A row of up to 1024 elements (512 backward) has a warp or a part
+// of one, longer ones up to a block of 1024 threads. That is 32768 elements forward and 16384
+// backward; longer rows are read a second time. Where rows do not begin at 16 bytes, chunks are
+// single elements, neighbours in neighbouring threads (16 of them in bf16, for want of registers).
+// A ragged sequence has a block: sequences are short.
 //
 // Which thread adds what follows from a row's width and the arrays' alignment alone, losses are
 // added in an order that follows from their number: the same bits on every run, whatever rows stand
@@ -55,11 +55,11 @@ inline TeamPlan plan_teams(const Rows& rows, int chunk, int chunks, int chunk_by
 
 template <class T, int kChunk>
 voltaic_status forward(const voltaic_call* call, const Rows& rows) {
-  constexpr int kChunks = 32 / kChunk;
+  constexpr int kChunks = kChunk == 1 && sizeof(T) == 2 ? 16 : 32 / kChunk;
   const T* x = data<const T>(call, 0);
   T* y = data<T>(call, 1);
   const bool logarithm = attribute(call, 0) != 0;
-  if (rows.width <= kMostRowThreads * 32) {
+  if (rows.width <= kMostRowThreads * kChunk * kChunks) {
     const TeamPlan plan = plan_teams(rows, kChunk, kChunks, kChunk * sizeof(T));
     return launch(call, softmax_rows<T, kChunk, kChunks>, plan.blocks, plan.block_threads, 0, x, y,
                   rows.count, rows.width, plan.team, logarithm);
