@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads)
 // Block (b, s): columns of slab s (32 chunks), tokens b tokens_of_block on. sums [blocks, width +
 // 1]: the block's share of weight_gradient, and behind it of bias_gradient.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kPack > 4 ? 3 : 4)
     discriminator_gradients(const float* loss_gradient, const T* hidden, const float* weight,
                             const int32_t* labels, const float* logits, const int32_t* valid,
                             T* hidden_gradient, float* sums, int64_t tokens,
@@ -161,13 +161,13 @@ __global__ void __launch_bounds__(kThreads, 4)
     __syncthreads();
     if (column >= width) continue;
     const int count = static_cast<int>(end - tile < kThreads ? end - tile : kThreads);
-    for (int t = warp; t < count; t += kBlockTokens) {
-      const int64_t at = (tile + t) * width + column;
+    const int64_t step = static_cast<int64_t>(kWarps) * width;  // to this warp's next token
+    int64_t at = (tile + warp) * width + column;
+    for (int t = warp; t < count; t += kBlockTokens, at += kTokens * step) {
       Pack<T, kPack> packs[kTokens];
 #pragma unroll
       for (int j = 0; j < kTokens; j++)
-        if (t + j * kWarps < count)
-          packs[j] = load_pack<T, kPack>(hidden + at + static_cast<int64_t>(j * kWarps) * width);
+        if (t + j * kWarps < count) packs[j] = load_pack<T, kPack>(hidden + at + j * step);
 #pragma unroll
       for (int j = 0; j < kTokens; j++) {
         if (t + j * kWarps >= count) continue;
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 4)
           weight_sums[i] = fmaf(g, to_float(packs[j].values[i]), weight_sums[i]);
           packs[j].values[i] = from_float<T>(g * weights[i]);
         }
-        store_pack(hidden_gradient + at + static_cast<int64_t>(j * kWarps) * width, packs[j]);
+        store_pack(hidden_gradient + at + j * step, packs[j]);
       }
     }
   }
