@@ -105,7 +105,10 @@ voltaic_status attention_forward(const voltaic_call* call) {
     const T* const qkv = data<const T>(call, 0);
     T* const context = data<T>(call, 3);
     a.vectors = has_vectors(a, 4, qkv, context);
-    return plain_forward(call, a, qkv, context, log_sum_exp);
+    if constexpr (sizeof(T) == 4) {  // fp32 of the usual head: fewer registers
+      if (a.size <= 64) return plain_forward<T, 2>(call, a, qkv, context, log_sum_exp);
+    }
+    return plain_forward<T, 4>(call, a, qkv, context, log_sum_exp);
   });
 }
 
@@ -142,7 +145,10 @@ voltaic_status attention_backward(const voltaic_call* call) {
       if (tensor_cores) return backward_in_two<128, 1, 32>(call, a, arrays);
     }
     const PlainBackward<T> arrays = {gradient, qkv, log_sum_exp, delta, qkv_gradient};
-    return plain_backward(call, a, arrays);
+    if constexpr (sizeof(T) == 4) {
+      if (a.size <= 64) return plain_backward<T, 2>(call, a, arrays);
+    }
+    return plain_backward<T, 4>(call, a, arrays);
   };
   return with_float(tensor(call, 1).dtype, with_type);
 }

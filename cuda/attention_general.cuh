@@ -18,6 +18,8 @@ namespace voltaic {
 namespace {
 
 constexpr int kPlainTile = 32, kPlainThreads = 64;
+// Blocks of a processor that leave a kernel `registers` a thread.
+constexpr int plain_blocks(int registers) { return 65536 / (kPlainThreads * registers); }
 constexpr int kWeightStride = kPlainTile + 4;
 constexpr float kLog2EFloat = 1.4426950408889634f;
 constexpr float kLowest = -__builtin_huge_valf();
@@ -38,24 +40,28 @@ __device__ __forceinline__ void load_plain_tile(float* tile, const T* from, int6
                                                 int rows, const Attention& a) {
   const int pieces = plain_pieces(a.size), to_stride = plain_stride(a.size);
   const int x = static_cast<int>(threadIdx.x) % 8, y = static_cast<int>(threadIdx.x) / 8;
+#pragma unroll 1
+  for (int piece = x; piece < pieces; piece += 8) {
+    const T* const at = from + y * stride + 4 * piece;
+    Pack<T, 4> four[4];
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const int row = y + 8 * i;
-    for (int piece = x; piece < pieces; piece += 8) {
-      Pack<float, 4> four = {{0, 0, 0, 0}};
-      if (row < rows) {
-        const T* const at = from + row * stride + 4 * piece;
-        if (a.vectors) {
-          const auto values = load_pack<T, 4>(at);
+    for (int i = 0; i < 4; i++) {
+      four[i] = {};
+      if (y + 8 * i >= rows) continue;
+      if (a.vectors) {
+        four[i] = load_pack<T, 4>(at + 8 * i * stride);
+      } else {
 #pragma unroll
-          for (int e = 0; e < 4; e++) four.values[e] = to_float(values.values[e]);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; e++)
-            if (4 * piece + e < a.size) four.values[e] = to_float(at[e]);
-        }
+        for (int e = 0; e < 4; e++)
+          if (4 * piece + e < a.size) four[i].values[e] = at[8 * i * stride + e];
       }
-      store_pack(tile + row * to_stride + 4 * piece, four);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      Pack<float, 4> wide;
+#pragma unroll
+      for (int e = 0; e < 4; e++) wide.values[e] = to_float(four[i].values[e]);
+      store_pack(tile + (y + 8 * i) * to_stride + 4 * piece, wide);
     }
   }
 }
@@ -70,7 +76,7 @@ __device__ __forceinline__ void multiply_rows(float (&products)[4][4], const flo
   for (int i = 0; i < 4; i++)
 #pragma unroll
     for (int j = 0; j < 4; j++) products[i][j] = 0;
-#pragma unroll 2
+#pragma unroll 1
   for (int piece = 0; piece < pieces; piece++) {
     Pack<float, 4> l[4], r[4];
 #pragma unroll
@@ -88,14 +94,16 @@ __device__ __forceinline__ void multiply_rows(float (&products)[4][4], const flo
   }
 }
 
-// What a thread sums of 32 rows: rows y + 8 i, columns 4 (x + 8 c) + e.
+// What a thread sums of 32 rows of a head of up to 32 kPieces: rows y + 8 i, columns 4 (x + 8 c) +
+// e.
+template <int kPieces>
 struct PlainSums {
-  float of[4][4][4];
+  float of[4][kPieces][4];
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
-      for (int c = 0; c < 4; c++)
+      for (int c = 0; c < kPieces; c++)
 #pragma unroll
         for (int e = 0; e < 4; e++) of[i][c][e] = 0;
   }
@@ -110,7 +118,7 @@ struct PlainSums {
 #pragma unroll
       for (int i = 0; i < 4; i++) w[i] = load_pack<float, 4>(own + 8 * i * kWeightStride + k);
 #pragma unroll
-      for (int c = 0; c < 4; c++) {
+      for (int c = 0; c < kPieces; c++) {
         if (x + 8 * c >= pieces) continue;
 #pragma unroll
         for (int s = 0; s < 4; s++) {
@@ -132,7 +140,7 @@ struct PlainSums {
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
-      for (int c = 0; c < 4; c++) {
+      for (int c = 0; c < kPieces; c++) {
         const int column = 4 * (x + 8 * c);
         if (y + 8 * i >= rows || column >= a.size) continue;
         T* const at = to + (y + 8 * i) * stride + column;
@@ -178,8 +186,8 @@ __device__ __forceinline__ uint32_t plain_kept(const AttentionNumbers& numbers, 
 
 __device__ __forceinline__ float plain_exp(float x) { return fast_exp2(x * kLog2EFloat); }
 
-template <class T>
-__global__ void __launch_bounds__(kPlainThreads)
+template <class T, int kPieces>
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 144 : 200))
     plain_forward_kernel(Attention a, const T* __restrict__ qkv, T* __restrict__ context,
                          float* __restrict__ log_sum_exp) {
   DYNAMIC_SHARED(float, queries);
@@ -194,7 +202,7 @@ __global__ void __launch_bounds__(kPlainThreads)
   const int x = static_cast<int>(threadIdx.x) % 8, y = static_cast<int>(threadIdx.x) / 8;
   const AttentionNumbers numbers(a, work);
   load_plain_tile(queries, qkv + work.qkv_row(a, work.first, 0), stride, rows, a);
-  PlainSums sums;
+  PlainSums<kPieces> sums;
   sums.clear();
   float largest[4], total[4];  // the total over the thread's own columns
 #pragma unroll
@@ -236,7 +244,7 @@ __global__ void __launch_bounds__(kPlainThreads)
             kept >> (4 * i + j) & 1u ? probability : 0.0f;
       }
 #pragma unroll
-      for (int c = 0; c < 4; c++)
+      for (int c = 0; c < kPieces; c++)
 #pragma unroll
         for (int e = 0; e < 4; e++) sums.of[i][c][e] *= before;
     }
@@ -259,11 +267,11 @@ __global__ void __launch_bounds__(kPlainThreads)
   sums.store(context + work.context_row(a, work.first), a.context_stride(), rows, factor, a);
 }
 
-template <class T>
+template <class T, int kPieces>
 inline voltaic_status plain_forward(const voltaic_call* call, Attention a, const T* qkv, T* context,
                                     float* log_sum_exp) {
   a.whole = a.longest <= kPlainTile;
-  return launch_blocks(call, plain_forward_kernel<T>, attention_blocks(a, kPlainTile),
+  return launch_blocks(call, plain_forward_kernel<T, kPieces>, attention_blocks(a, kPlainTile),
                        kPlainThreads, plain_shared_bytes(a.size, 2, 1), a, qkv, context,
                        log_sum_exp);
 }

@@ -78,8 +78,12 @@ __device__ __forceinline__ float plain_score_gradient(const Attention& a, float 
                             : fmaf(product, kept ? a.dropout.scale : 0.0f, -delta));
 }
 
-template <class T>
-__global__ void __launch_bounds__(kPlainThreads)
+__device__ __forceinline__ int place(int y, int i, int x, int j) {
+  return (y + 8 * i) * kWeightStride + x + 8 * j;
+}
+
+template <class T, int kPieces>
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 200 : 256))
     plain_backward_keys_kernel(Attention a, PlainBackward<T> arrays) {
   DYNAMIC_SHARED(float, keys);
   float* const values = keys + kPlainTile * plain_stride(a.size);
@@ -96,7 +100,7 @@ __global__ void __launch_bounds__(kPlainThreads)
   const AttentionNumbers numbers(a, work);
   load_plain_tile(keys, arrays.qkv + work.qkv_row(a, work.first, 1), stride, rows, a);
   load_plain_tile(values, arrays.qkv + work.qkv_row(a, work.first, 2), stride, rows, a);
-  PlainSums key_gradient, value_gradient;
+  PlainSums<kPieces> key_gradient, value_gradient;
   key_gradient.clear();
   value_gradient.clear();
 
@@ -105,8 +109,19 @@ __global__ void __launch_bounds__(kPlainThreads)
     const int left = work.length - query;
     load_plain_tile(buffer, arrays.qkv + work.qkv_row(a, query, 0), stride, left, a);
     __syncthreads();
-    float scores[4][4], products[4][4];
-    multiply_rows(scores, keys, buffer, a.size);
+    float products[4][4];
+    multiply_rows(products, keys, buffer, a.size);
+    // Probabilities wait in the thread's own places of shared memory: registers are short.
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      // Past the end: a probability of 0.
+      const float sum = x + 8 * j < left
+                            ? arrays.log_sum_exp[work.statistics_row(a, query + x + 8 * j)]
+                            : -kLowest;
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        weights[place(y, i, x, j)] = plain_probability(a, products[i][j], sum);
+    }
     __syncthreads();
     load_plain_tile(buffer, arrays.context_gradient + work.context_row(a, query),
                     a.context_stride(), left, a);
@@ -116,18 +131,15 @@ __global__ void __launch_bounds__(kPlainThreads)
         a.dropout.state != nullptr ? plain_kept<true>(numbers, query, work.first) : 0xffffu;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      const bool inside = x + 8 * j < left;
-      const int64_t at = work.statistics_row(a, query + x + 8 * j);
-      // Past the end: a probability of 0.
-      const float sum = inside ? arrays.log_sum_exp[at] : -kLowest;
-      const float delta = inside ? arrays.delta[at] : 0.0f;
+      const float delta =
+          x + 8 * j < left ? arrays.delta[work.statistics_row(a, query + x + 8 * j)] : 0.0f;
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         const bool keep = kept >> (4 * i + j) & 1u;
-        const float probability = plain_probability(a, scores[i][j], sum);
-        const int place = (y + 8 * i) * kWeightStride + x + 8 * j;
-        weights[place] = keep ? probability : 0.0f;
-        gradients[place] = plain_score_gradient(a, probability, products[i][j], delta, keep);
+        const float probability = weights[place(y, i, x, j)];
+        gradients[place(y, i, x, j)] =
+            plain_score_gradient(a, probability, products[i][j], delta, keep);
+        if (!keep) weights[place(y, i, x, j)] = 0;
       }
     }
     __syncthreads();
@@ -146,8 +158,8 @@ __global__ void __launch_bounds__(kPlainThreads)
                        value_factor, a);
 }
 
-template <class T>
-__global__ void __launch_bounds__(kPlainThreads)
+template <class T, int kPieces>
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 144 : 200))
     plain_backward_queries_kernel(Attention a, PlainBackward<T> arrays) {
   DYNAMIC_SHARED(float, queries);
   float* const context_gradient = queries + kPlainTile * plain_stride(a.size);
@@ -163,7 +175,7 @@ __global__ void __launch_bounds__(kPlainThreads)
   load_plain_tile(queries, arrays.qkv + work.qkv_row(a, work.first, 0), stride, rows, a);
   load_plain_tile(context_gradient, arrays.context_gradient + work.context_row(a, work.first),
                   a.context_stride(), rows, a);
-  PlainSums sums;
+  PlainSums<kPieces> sums;
   sums.clear();
   float sum[4], delta[4];
 #pragma unroll
@@ -179,24 +191,29 @@ __global__ void __launch_bounds__(kPlainThreads)
     const int left = work.length - key;
     load_plain_tile(buffer, arrays.qkv + work.qkv_row(a, key, 2), stride, left, a);
     __syncthreads();
-    float scores[4][4], products[4][4];
+    float products[4][4];
     multiply_rows(products, context_gradient, buffer, a.size);
+    const uint32_t kept =
+        a.dropout.state != nullptr ? plain_kept<false>(numbers, work.first, key) : 0xffffu;
+    // Score gradients over probabilities wait in the thread's own places.
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+      for (int j = 0; j < 4; j++)
+        gradients[place(y, i, x, j)] =
+            plain_score_gradient(a, 1.0f, products[i][j], delta[i], kept >> (4 * i + j) & 1u);
     __syncthreads();
     load_plain_tile(buffer, arrays.qkv + work.qkv_row(a, key, 1), stride, left, a);
     __syncthreads();
-    multiply_rows(scores, queries, buffer, a.size);
-    const uint32_t kept =
-        a.dropout.state != nullptr ? plain_kept<false>(numbers, work.first, key) : 0xffffu;
+    multiply_rows(products, queries, buffer, a.size);
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
       for (int j = 0; j < 4; j++) {
-        const float probability = plain_probability(a, scores[i][j], sum[i]);
         // Columns that are no keys: 0, whatever came out.
-        gradients[(y + 8 * i) * kWeightStride + x + 8 * j] =
-            x + 8 * j < left ? plain_score_gradient(a, probability, products[i][j], delta[i],
-                                                    kept >> (4 * i + j) & 1u)
-                             : 0.0f;
+        const float probability =
+            x + 8 * j < left ? plain_probability(a, products[i][j], sum[i]) : 0.0f;
+        gradients[place(y, i, x, j)] *= probability;
       }
     __syncthreads();
     sums.add(gradients, buffer, a.size);
@@ -206,16 +223,16 @@ __global__ void __launch_bounds__(kPlainThreads)
   sums.store(arrays.qkv_gradient + work.qkv_row(a, work.first, 0), stride, rows, factor, a);
 }
 
-template <class T>
+template <class T, int kPieces>
 inline voltaic_status plain_backward(const voltaic_call* call, Attention a,
                                      const PlainBackward<T>& arrays) {
   a.whole = a.longest <= kPlainTile;
   const int64_t blocks = attention_blocks(a, kPlainTile);
   const voltaic_status status =
-      launch_blocks(call, plain_backward_keys_kernel<T>, blocks, kPlainThreads,
+      launch_blocks(call, plain_backward_keys_kernel<T, kPieces>, blocks, kPlainThreads,
                     plain_shared_bytes(a.size, 3, 2), a, arrays);
   if (status != VOLTAIC_OK) return status;
-  return launch_blocks(call, plain_backward_queries_kernel<T>, blocks, kPlainThreads,
+  return launch_blocks(call, plain_backward_queries_kernel<T, kPieces>, blocks, kPlainThreads,
                        plain_shared_bytes(a.size, 3, 1), a, arrays);
 }
 
