@@ -1,9 +1,9 @@
-// gemm: c = alpha * op(a) op(b) + beta * c for each item of a batch, with the epilogues of the kernel
-// table; and bias_gradient, the column sums of a matrix.
+// gemm: c = alpha * op(a) op(b) + beta * c for each item of a batch, with the epilogues of the
+// kernel table; and bias_gradient, the column sums of a matrix.
 //
-// op(a) is m x k, op(b) k x n, c m x n, row-major, fp32 or bf16 (a and b alike; c has a type of its own).
-// 2 m n k FLOPs; at least (m k + k n + 2 m n) elements move. Sums are fp32; alpha, beta, bias and
-// activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
+// op(a) is m x k, op(b) k x n, c m x n, row-major, fp32 or bf16 (a and b alike; c has a type of its
+// own). 2 m n k FLOPs; at least (m k + k n + 2 m n) elements move. Sums are fp32; alpha, beta, bias
+// and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
 //
 //   gemm_tiles.cuh        the product as kernels see it, order of tiles, estimate of time
 //   gemm_tensor_core.cuh  bf16 from sm_80 on
@@ -11,9 +11,9 @@
 //   gemm_epilogue.cuh     sums to c
 //   gemm_columns.cuh      column sums
 //
-// A library (matmul_library.cuh) is asked first where the stream has one. It knows products and biases;
-// activations then follow in a kernel of their own. VOLTAIC_GEMM=unfused takes that way with the kernels
-// here in the library's place, so that it is tested without one.
+// A library (matmul_library.cuh) is asked first where the stream has one. It knows products and
+// biases; activations then follow in a kernel of their own. VOLTAIC_GEMM=unfused takes that way
+// with the kernels here in the library's place, so that it is tested without one.
 #include <cstdlib>
 #include <cstring>
 
@@ -236,6 +236,8 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
   const bool through_saved = e.kind == kBiasActivation && e.saved != nullptr && e.beta == 0.0f;
   const bool to_float = through_saved ? sizeof(F) == 4 : e.float_output;
   void* const to = through_saved ? static_cast<void*>(e.saved) : e.c;
+  // Only where all is bf16 may a sum be rounded to bf16 on its way.
+  if (e.kind >= kBiasActivation && !to_float && (sizeof(F) == 4 || e.float_output)) return false;
   if (!plain_product(call, p, e, to, to_float, status)) return false;
   if (*status != VOLTAIC_OK || e.kind <= kBias) return true;
 
@@ -252,10 +254,10 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
       return true;
     }
   }
-  *status = to_float ? finish(call, static_cast<const float*>(to), 1, 0, e.item_stride, p.m,
-                              p.items, rest)
-                     : finish(call, static_cast<const bfloat16*>(to), 1, 0, e.item_stride, p.m,
-                              p.items, rest);
+  *status =
+      to_float
+          ? finish(call, static_cast<const float*>(to), 1, 0, e.item_stride, p.m, p.items, rest)
+          : finish(call, static_cast<const bfloat16*>(to), 1, 0, e.item_stride, p.m, p.items, rest);
   if (*status == VOLTAIC_OK && sum_rows > 0)
     *status = add_column_partials(call, rest.column_sums, sum_rows, p.n, bias_gradient);
   return true;

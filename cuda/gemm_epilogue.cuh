@@ -1,13 +1,15 @@
-// What happens to the fp32 sums of a product on their way into c, four neighbouring columns at a time:
+// What happens to the fp32 sums of a product on their way into c, four neighbouring columns at a
+// time:
 //   x = alpha sum + beta c (+ bias); epilogue 2: saved = x, x = activation(x);
 //   epilogue 3: x *= activation'(saved), and x is added to its column's sum; c = x.
-// The product kernels do it on their accumulators. finish_kernel does it on what lies in memory: the
-// partial products of a split k, added in order, or what a library's product left.
+// The product kernels do it on their accumulators. finish_kernel does it on what lies in memory:
+// the partial products of a split k, added in order, or what a library's product left.
 //
-// finish_kernel moves splits + 1 to 3 elements per element of c and computes nothing else worth counting.
-// A thread has 4 columns of kFinishBatch rows under way at once, 32 bytes an array at least, and 64
-// neighbouring threads share a row, so that whole lines move. Column sums leave a block as one row of
-// partial sums, whose number follows from m and n alone (gemm_columns.cuh adds them in order).
+// finish_kernel moves splits + 1 to 3 elements per element of c and computes nothing else worth
+// counting. A thread has 4 columns of kFinishBatch rows under way at once, 32 bytes an array at
+// least, and 64 neighbouring threads share a row, so that whole lines move. Column sums leave a
+// block as one row of partial sums, whose number follows from m and n alone (gemm_columns.cuh adds
+// them in order).
 #pragma once
 #include "activation_functions.cuh"
 #include "kernel.cuh"
@@ -165,13 +167,13 @@ inline int64_t finish_rows(int64_t m, int64_t n) {
   return m * n >= (int64_t{1} << 22) ? 4 * kFinishStep : kFinishStep;
 }
 
-// sum = source[0] + source[1] + ..., split_stride apart. An item's [m, n] matrices are source_stride
-// apart; source may be c or saved.
+// sum = source[0] + source[1] + ..., split_stride apart. An item's [m, n] matrices are
+// source_stride apart; source may be c or saved.
 template <class T, class F>
 __global__ void __launch_bounds__(kFinishThreads)
     finish_kernel(const T* source, int splits, int64_t split_stride, int64_t source_stride,
                   bool source_vectors, int64_t m, int64_t rows_per_block, Epilogue<F> e) {
-  __shared__ float sums_of_lanes[kFinishRowLanes][kFinishColumns];
+  DYNAMIC_SHARED(float, sums_of_lanes);  // [kFinishRowLanes][kFinishColumns]
   const int64_t column_blocks = (e.n + kFinishColumns - 1) / kFinishColumns;
   const int64_t row_blocks = (m + rows_per_block - 1) / rows_per_block;
   const int64_t row_block = blockIdx.x / column_blocks;  // of all items
@@ -188,7 +190,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   load_bias(e, column, held, bias);
   if (held > 0)
     for (int64_t row = first_row + lane; row < end_row; row += kFinishStep) {
-      float x[kFinishBatch][4], saved[kFinishBatch][4] = {};
+      float x[kFinishBatch][4] = {}, saved[kFinishBatch][4] = {};
 #pragma unroll
       for (int i = 0; i < kFinishBatch; i++) {
         const int64_t at = (row + i * kFinishRowLanes) * e.n + column;
@@ -221,13 +223,13 @@ __global__ void __launch_bounds__(kFinishThreads)
     }
   if (e.column_sums == nullptr) return;
 #pragma unroll
-  for (int j = 0; j < 4; j++) sums_of_lanes[lane][local_column + j] = sums[j];
+  for (int j = 0; j < 4; j++) sums_of_lanes[lane * kFinishColumns + local_column + j] = sums[j];
   __syncthreads();
   const int64_t mine = blockIdx.x % column_blocks * kFinishColumns + threadIdx.x;
   if (mine >= e.n) return;
-  float sum = sums_of_lanes[0][threadIdx.x];
+  float sum = sums_of_lanes[threadIdx.x];
 #pragma unroll
-  for (int i = 1; i < kFinishRowLanes; i++) sum += sums_of_lanes[i][threadIdx.x];
+  for (int i = 1; i < kFinishRowLanes; i++) sum += sums_of_lanes[i * kFinishColumns + threadIdx.x];
   e.column_sums[row_block * e.n + mine] = sum;
 }
 
@@ -242,8 +244,9 @@ voltaic_status finish(const voltaic_call* call, const T* source, int splits, int
   const bool source_vectors = e.n % 4 == 0 && split_stride % 4 == 0 && source_stride % 4 == 0 &&
                               reinterpret_cast<uintptr_t>(source) % (4 * sizeof(T)) == 0;
   const int64_t blocks = finish_row_blocks(m, e.n, items) * divide_up(e.n, kFinishColumns);
-  return launch(call, finish_kernel<T, F>, blocks_for(blocks, 1), kFinishThreads, 0, source, splits,
-                split_stride, source_stride, source_vectors, m, finish_rows(m, e.n), e);
+  return launch(call, finish_kernel<T, F>, blocks_for(blocks, 1), kFinishThreads,
+                kFinishRowLanes * kFinishColumns * sizeof(float), source, splits, split_stride,
+                source_stride, source_vectors, m, finish_rows(m, e.n), e);
 }
 
 }  // namespace

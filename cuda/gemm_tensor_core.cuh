@@ -1,18 +1,20 @@
-// bf16 products on the tensor cores (sm_80 on): a block computes a tile of c from tiles of a and b that
-// pass through shared memory in steps of 32 along k.
+// bf16 products on the tensor cores (sm_80 on): a block computes a tile of c from tiles of a and b
+// that pass through shared memory in steps of 32 along k.
 //
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
 //   128 x 256, 8 warps, one block a processor    85 FLOPs a byte: on Hopper, L2 cannot feed less
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
 //    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
-// Warps of the larger two have 64 x 64 of it: each 16-deep step of 4096 bytes of shared memory (32 clocks)
-// feeds 65,536 multiply-adds (at least 32 clocks). 128 accumulators and two steps' fragments leave no room
-// for a third warp beside; two blocks of four warps hide each other's beginning and end.
+// Warps of the larger two have 64 x 64 of it: each 16-deep step of 4096 bytes of shared memory (32
+// clocks) feeds 65,536 multiply-adds (at least 32 clocks). 128 accumulators and two steps'
+// fragments leave no room for a third warp beside; two blocks of four warps hide each other's
+// beginning and end.
 //
-// A copy of 16 bytes per thread and turn (cp.async) runs kStages - 1 steps ahead, 3 or 4 stages as shared
-// memory allows. Fragments are loaded half a step ahead of their use. Shared tiles are swizzled: 16-byte
-// chunk c of row r lies at c ^ r, cut to the line, so that neither the copies nor ldmatrix meet a bank
-// twice. a and b stay as they lie in memory: where k does not run along rows, ldmatrix transposes.
+// A copy of 16 bytes per thread and turn (cp.async) runs kStages - 1 steps ahead, 3 or 4 stages as
+// shared memory allows. Fragments are loaded half a step ahead of their use. Shared tiles are
+// swizzled: 16-byte chunk c of row r lies at c ^ r, cut to the line, so that neither the copies nor
+// ldmatrix meet a bank twice. a and b stay as they lie in memory: where k does not run along rows,
+// ldmatrix transposes.
 //
 // Sums run up k in one order for every tile size; a split k depends on the shape and the number of
 // processors alone, and gemm_epilogue.cuh adds its parts in order.
@@ -40,7 +42,8 @@ using MiddleTile = TensorCoreTile<128, 128, 64, 64, 2>;
 using SmallTile = TensorCoreTile<64, 64, 32, 32, 4>;
 
 // Where a chunk lies in a shared tile. along_k: rows of the tile are rows (a) or columns (b) of the
-// product, 64 bytes of k each, two in a line of 128 bytes. Otherwise its rows are the 32 of the step.
+// product, 64 bytes of k each, two in a line of 128 bytes. Otherwise its rows are the 32 of the
+// step.
 template <bool along_k, int outer>
 __device__ __forceinline__ int chunk_offset(int row, int chunk) {
   return along_k ? row * (kStep * 2) + ((chunk ^ (row / 2 % 4)) * 16)
@@ -60,8 +63,9 @@ struct TileCopies {
   int row, column, offset, outer_left;
   bool vectors;
 
-  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading, int64_t outer_begin,
-                                        int64_t outer_end, int64_t k_begin, bool whole_rows) {
+  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
+                                        int64_t outer_begin, int64_t outer_end, int64_t k_begin,
+                                        bool whole_rows) {
     const int chunk = threadIdx.x % kChunks;
     row = threadIdx.x / kChunks;
     column = chunk * 8;
@@ -71,7 +75,8 @@ struct TileCopies {
                    : matrix + (k_begin + row) * leading + outer_begin + column;
     row_step = kRowStep * leading;
     k_step = along_k ? kStep : kStep * leading;
-    outer_left = outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
+    outer_left =
+        outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
     vectors = whole_rows;
   }
 
@@ -112,8 +117,8 @@ struct TileCopies {
   }
 };
 
-// A lane's addresses for ldmatrix: four 8 x 8 matrices that make 16 of the operand's outer size by 16 of
-// k. For a they go down the outer size first, for b along k, as the fragments want them.
+// A lane's addresses for ldmatrix: four 8 x 8 matrices that make 16 of the operand's outer size by
+// 16 of k. For a they go down the outer size first, for b along k, as the fragments want them.
 template <bool along_k, int outer, bool of_a>
 struct TileFragments {
   int row_offset, chunk_bits;
@@ -141,8 +146,8 @@ struct TileFragments {
 };
 
 // A warp's sums, 16 rows at a time through its own piece of shared memory, so that a lane has four
-// neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn: registers
-// have no index, and an unrolled loop would repeat the activation functions.
+// neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn:
+// registers have no index, and an unrolled loop would repeat the activation functions.
 template <class Tile>
 struct WarpEpilogue {
   static constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
@@ -337,7 +342,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
     float sum = room[i];
 #pragma unroll
     for (int j = 1; j < Tile::kWarpsDown; j++) sum += room[j * Tile::kColumns + i];
-    e.column_sums[(place.item * place.tile_rows + place.row) * p.n + column + i] = sum;
+    e.column_sums[(static_cast<int64_t>(place.item) * place.tile_rows + place.row) * p.n + column +
+                  i] = sum;
   }
 }
 
@@ -386,15 +392,16 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
 template <class Tile, bool guarded>
 voltaic_status launch_tensor_cores(const voltaic_call* call, const Product<bfloat16>& p,
                                    const Epilogue<bfloat16>& e) {
-  const int64_t blocks = divide_up(p.m, Tile::kRows) * divide_up(p.n, Tile::kColumns) * p.items *
-                         p.splits;
+  const int64_t blocks =
+      divide_up(p.m, Tile::kRows) * divide_up(p.n, Tile::kColumns) * p.items * p.splits;
   // Two middle blocks with four stages each need more than the 100 KB of sm_86, sm_89 and sm_120.
   const bool roomy = call->stream->most_shared_bytes >= (size_t{160} << 10);
-  const int stages = Tile::kRows * Tile::kColumns > 64 * 64 && (Tile::kResident == 1 || roomy) ? 4 : 3;
+  const int stages =
+      Tile::kRows * Tile::kColumns > 64 * 64 && (Tile::kResident == 1 || roomy) ? 4 : 3;
   static_assert(WarpEpilogue<Tile>::kBytes * Tile::kThreads / 32 <= 3 * Tile::kStageBytes);
   const auto run = [&](auto kernel) {
-    return launch(call, kernel, blocks_for(blocks, 1), Tile::kThreads, stages * Tile::kStageBytes, p,
-                  stages, e);
+    return launch(call, kernel, blocks_for(blocks, 1), Tile::kThreads, stages * Tile::kStageBytes,
+                  p, stages, e);
   };
   if (p.transpose_a)
     return p.transpose_b ? run(tensor_core_kernel<Tile, true, true, guarded>)

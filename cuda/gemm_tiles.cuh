@@ -1,13 +1,13 @@
-// Sizes that both product kernels share: the product, which block computes which tile, and the host's
-// estimate of a launch's time, by which it picks tile and split.
+// Sizes that both product kernels share: the product, which block computes which tile, and the
+// host's estimate of a launch's time, by which it picks tile and split.
 #pragma once
 #include "kernel.cuh"
 
 namespace voltaic {
 namespace {
 
-// op(a) [m, k] times op(b) [k, n] for each item of a batch, row-major. k is cut into `splits` ranges of
-// k_range each, one a block: each leaves a product of its own.
+// op(a) [m, k] times op(b) [k, n] for each item of a batch, row-major. k is cut into `splits`
+// ranges of k_range each, one a block: each leaves a product of its own.
 template <class F>
 struct Product {
   int64_t m, n, k;
@@ -31,13 +31,14 @@ struct Product {
   }
 };
 
-// Which tile of which item and split a block computes. Tiles go down kTileGroup rows of tiles before they
-// go right, so that the blocks on the card at a time share rows of a and columns of b in L2.
+// Which tile of which item and split a block computes. Tiles go down kTileGroup rows of tiles
+// before they go right, so that the blocks on the card at a time share rows of a and columns of b
+// in L2.
 constexpr unsigned kTileGroup = 8;
 struct TilePlace {
   unsigned row, column;
   unsigned tile_rows;  // of an item
-  int64_t item, split;
+  unsigned item, split;
 };
 __device__ __forceinline__ TilePlace tile_place(int64_t m, int64_t n, int tile_rows,
                                                 int tile_columns, int64_t items) {
@@ -46,8 +47,8 @@ __device__ __forceinline__ TilePlace tile_place(int64_t m, int64_t n, int tile_r
   const unsigned columns = static_cast<unsigned>((n + tile_columns - 1) / tile_columns);
   const unsigned tiles = place.tile_rows * columns, in_group = kTileGroup * columns;
   const unsigned of_item = blockIdx.x / tiles, tile = blockIdx.x - of_item * tiles;
-  place.split = of_item / items;
-  place.item = of_item - place.split * items;
+  place.split = of_item / static_cast<unsigned>(items);
+  place.item = of_item - place.split * static_cast<unsigned>(items);
   const unsigned group = tile / in_group, first = group * kTileGroup;
   const unsigned height =
       place.tile_rows - first < kTileGroup ? place.tile_rows - first : kTileGroup;
@@ -57,8 +58,9 @@ __device__ __forceinline__ TilePlace tile_place(int64_t m, int64_t n, int tile_r
   return place;
 }
 
-// A tile size's cost in clocks, estimated: `busy` is a step's time for a processor that has enough to
-// do, `alone` the least a single block needs for it, `ends` what comes before and after the steps.
+// A tile size's cost in clocks, estimated: `busy` is a step's time for a processor that has enough
+// to do, `alone` the least a single block needs for it, `ends` what comes before and after the
+// steps.
 struct TileCost {
   int rows, columns, step, resident;
   double busy, alone, ends;
