@@ -1,11 +1,11 @@
 // Activation functions: y = f(x) and x_gradient = y_gradient f'(x), element by element; kinds and
 // formulas are in activation_functions.cuh.
 //
-// Bytes moved: 2 per element forward and 3 backward, times the storage size. FLOPs per element: gelu
-// about 40 forward and 45 backward, which at bf16's 4 bytes an element is near the ridge of fp32
-// arithmetic, so the polynomial matters as much as the bytes. A thread has 16 bytes of each array, the
-// widest load; a block of 256 threads leaves room for the eight blocks of a processor to overlap loads
-// with arithmetic. An element's result depends on nothing but itself.
+// Bytes moved: 2 per element forward and 3 backward, times the storage size. FLOPs per element:
+// gelu about 40 forward and 45 backward, which at bf16's 4 bytes an element is near the ridge of
+// fp32 arithmetic, so the polynomial matters as much as the bytes. A thread has 16 bytes of each
+// array, the widest load; a block of 256 threads leaves room for the eight blocks of a processor to
+// overlap loads with arithmetic. An element's result depends on nothing but itself.
 #include "activation_functions.cuh"
 #include "kernel.cuh"
 
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kThreads)
     auto pack = load_pack(y_gradient + thread * kPack);
 #pragma unroll
     for (int i = 0; i < kPack; i++)
-      pack.values[i] = from_float<T>(activate_gradient<kind>(to_float(at.values[i])) *
-                                     to_float(pack.values[i]));
+      pack.values[i] =
+          from_float<T>(activate_gradient<kind>(to_float(at.values[i])) * to_float(pack.values[i]));
     store_pack(x_gradient + thread * kPack, pack);
     return;
   }

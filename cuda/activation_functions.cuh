@@ -1,6 +1,7 @@
-// The activation functions and their derivatives at the pre-activation x, for the activation kernels and
-// the epilogues of products. Kinds are those of the kernel table: 0 gelu (erf), 1 gelu_tanh, 2 relu,
-// 3 tanh, 4 sigmoid. Formulas and error bounds are those of native/cpu/activation_functions.h.
+// The activation functions and their derivatives at the pre-activation x, for the activation
+// kernels and the epilogues of products. Kinds are those of the kernel table: 0 gelu (erf), 1
+// gelu_tanh, 2 relu, 3 tanh, 4 sigmoid. Formulas and error bounds are those of
+// native/cpu/activation_functions.h.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -10,8 +11,8 @@ namespace {
 enum ActivationKind { kGelu = 0, kGeluTanh = 1, kRelu = 2, kTanh = 3, kSigmoid = 4 };
 constexpr int kActivationKinds = 5;
 
-// The standard normal distribution beyond t >= 0 (NaN stays): upper = Q(t) = density u P(u) to 3.4e-8,
-// u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2). Arguments above 15 count as 15.
+// The standard normal distribution beyond t >= 0 (NaN stays): upper = Q(t) = density u P(u)
+// to 3.4e-8, u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2). Arguments above 15 count as 15.
 struct NormalTail {
   float t, upper, density;
 };

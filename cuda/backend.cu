@@ -1,9 +1,10 @@
-// The CUDA backend behind the engine's C border (native/engine/backend_abi.h): devices, memory, streams,
-// captured graphs, and the table of kernels. Compiled by nvcc into libvoltaic_cuda.so, and by g++ with
-// emulator/ into libvoltaic_emulated.so.
+// The CUDA backend behind the engine's C border (native/engine/backend_abi.h): devices, memory,
+// streams, captured graphs, and the table of kernels. Compiled by nvcc into libvoltaic_cuda.so, and
+// by g++ with emulator/ into libvoltaic_emulated.so.
 //
-// cudart is linked statically and the driver is found at run time, so the library opens on any machine;
-// probe() says why there is no device. Nothing here prints, throws across the border or ends the process.
+// cudart is linked statically and the driver is found at run time, so the library opens on any
+// machine; probe() says why there is no device. Nothing here prints, throws across the border or
+// ends the process.
 #include <cstdarg>
 #include <cstdio>
 #include <memory>
@@ -48,8 +49,8 @@ voltaic_status runtime_failure(char* message, const char* what, cudaError_t erro
 
 namespace {
 
-// Scratch memory grows and stays until the stream ends: a captured graph keeps its addresses. Growing by
-// half at least bounds what is left behind to twice the largest.
+// Scratch memory grows and stays until the stream ends: a captured graph keeps its addresses.
+// Growing by half at least bounds what is left behind to twice the largest.
 struct OwnedStream : voltaic_stream {
   std::vector<void*> scratch_blocks;
   size_t scratch_bytes = 0;
@@ -84,11 +85,12 @@ voltaic_status probe(int32_t* device_count, char* reason, size_t reason_length) 
     return VOLTAIC_ERROR_NO_DRIVER;
   }
   if (error == cudaErrorInsufficientDriver || driver / 1000 < runtime / 1000) {
-    std::snprintf(reason, reason_length,
-                  "the NVIDIA driver is for CUDA %s, this build needs CUDA %s%s; update the driver, or "
-                  "build with an older toolkit: npx voltaic build-cuda",
-                  version_text(driver).c_str(), version_text(runtime).c_str(),
-                  runtime / 1000 == 13 ? " (driver 580 or later)" : "");
+    std::snprintf(
+        reason, reason_length,
+        "the NVIDIA driver is for CUDA %s, this build needs CUDA %s%s; update the driver, or "
+        "build with an older toolkit: npx voltaic build-cuda",
+        version_text(driver).c_str(), version_text(runtime).c_str(),
+        runtime / 1000 == 13 ? " (driver 580 or later)" : "");
     return VOLTAIC_ERROR_DRIVER_TOO_OLD;
   }
   if (error == cudaSuccess || error == cudaErrorNoDevice) {
@@ -193,10 +195,10 @@ voltaic_status copy(voltaic_stream* stream, void* to, const void* from, size_t b
   if (kind == VOLTAIC_COPY_HOST_TO_DEVICE) {
     error = stream->staging->upload(stream->handle, to, from, bytes);
   } else {
-    error = cudaMemcpyAsync(to, from, bytes,
-                            kind == VOLTAIC_COPY_DEVICE_TO_HOST ? cudaMemcpyDeviceToHost
-                                                                : cudaMemcpyDeviceToDevice,
-                            stream->handle);
+    error = cudaMemcpyAsync(
+        to, from, bytes,
+        kind == VOLTAIC_COPY_DEVICE_TO_HOST ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice,
+        stream->handle);
   }
   if (error == cudaSuccess) return VOLTAIC_OK;
   cudaGetLastError();
@@ -312,8 +314,8 @@ void graph_destroy(voltaic_graph* graph) {
 }
 
 voltaic_status unknown_setting(const char* name, char* message) {
-  return fail_with(message, VOLTAIC_ERROR_ARGUMENT, "the CUDA backend has no setting '%s'; it has matmul",
-                   name);
+  return fail_with(message, VOLTAIC_ERROR_ARGUMENT,
+                   "the CUDA backend has no setting '%s'; it has matmul", name);
 }
 
 voltaic_status setting_get(voltaic_stream* stream, const char* name, char* text, size_t length,
@@ -333,7 +335,7 @@ const std::vector<voltaic_kernel_entry>& kernels() {
     std::vector<voltaic_kernel_entry> entries;
     uint32_t count = 0;
     const voltaic_kernel_entry* family = nullptr;
-#define FAMILY(name)                   \
+#define FAMILY(name)                    \
   family = voltaic_cuda_##name(&count); \
   entries.insert(entries.end(), family, family + count);
 #include "families.inc"

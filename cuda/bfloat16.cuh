@@ -41,8 +41,8 @@ __device__ __forceinline__ uint32_t pack_bfloat16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 #else
-  return from_float<bfloat16>(low).bits |
-         static_cast<uint32_t>(from_float<bfloat16>(high).bits) << 16;
+  return from_float<bfloat16>(low).bits | static_cast<uint32_t>(from_float<bfloat16>(high).bits)
+                                              << 16;
 #endif
 }
 __device__ __forceinline__ float low_float(uint32_t pair) { return __uint_as_float(pair << 16); }
@@ -50,8 +50,8 @@ __device__ __forceinline__ float high_float(uint32_t pair) {
   return __uint_as_float(pair & 0xffff0000u);
 }
 
-// N neighbours, loaded and stored at once: 16 bytes where N is 16 / sizeof(T). The address must be a
-// multiple of the size.
+// N neighbours, loaded and stored at once: 16 bytes where N is 16 / sizeof(T). The address must be
+// a multiple of the size.
 template <class T, int N = 16 / sizeof(T)>
 struct alignas(sizeof(T) * N) Pack {
   T values[N];

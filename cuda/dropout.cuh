@@ -1,5 +1,5 @@
-// Dropout of flat arrays: element i uses number i % 8 of block i / 8, is kept where it is at or above
-// round(probability * 65536), and is then scaled by 65536 / (65536 - threshold).
+// Dropout of flat arrays: element i uses number i % 8 of block i / 8, is kept where it is at or
+// above round(probability * 65536), and is then scaled by 65536 / (65536 - threshold).
 #pragma once
 #include "../native/engine/philox.h"
 #include "kernel.cuh"
@@ -13,7 +13,8 @@ struct DropoutSite {
   float scale;
 };
 
-// Reads probability and site (attributes probability_index and the next) and the optional state tensor.
+// Reads probability and site (attributes probability_index and the next) and the optional state
+// tensor.
 inline voltaic_status dropout_site(const voltaic_call* call, int state_index, int probability_index,
                                    DropoutSite* out) {
   const double probability = attribute(call, probability_index);

@@ -1,12 +1,13 @@
-// What every CUDA kernel family uses: the call's arguments and failure (kernel_call.h), launches, scratch
-// memory, checks of data on the card, reductions, and registration.
+// What every CUDA kernel family uses: the call's arguments and failure (kernel_call.h), launches,
+// scratch memory, checks of data on the card, reductions, and registration.
 //
-// The same sources are compiled by nvcc for cards and by g++ for the emulator (emulator/). Rules that
-// keep both right:
+// The same sources are compiled by nvcc for cards and by g++ for the emulator (emulator/). Rules
+// that keep both right:
 // - Kernels are launched with launch(), dynamic shared memory is named with DYNAMIC_SHARED.
 // - Lanes exchange in whole warps only: no lane of a warp may skip an exchange that others reach,
 //   unless it has returned. No implicit lockstep: __syncwarp() orders shared memory within a warp.
-// - __CUDA_ARCH__ never changes a kernel's signature or which instantiations exist; what a card cannot
+// - __CUDA_ARCH__ never changes a kernel's signature or which instantiations exist; what a card
+// cannot
 //   do is decided on the host by call->stream->architecture.
 // - No floating-point atomics: results repeat bit for bit. Partial sums are added in an order that
 //   follows from the shapes alone.
@@ -20,18 +21,18 @@
 #include "stream.cuh"
 
 // At the end of FAMILY.cuh: VOLTAIC_CUDA_KERNELS(family, {"op", function}, ...)
-#define VOLTAIC_CUDA_KERNELS(family, ...)                                     \
-  extern "C" const voltaic_kernel_entry* voltaic_cuda_##family(uint32_t*);    \
+#define VOLTAIC_CUDA_KERNELS(family, ...)                                         \
+  extern "C" const voltaic_kernel_entry* voltaic_cuda_##family(uint32_t*);        \
   extern "C" const voltaic_kernel_entry* voltaic_cuda_##family(uint32_t* count) { \
-    static const voltaic_kernel_entry entries[] = {__VA_ARGS__};              \
-    *count = sizeof(entries) / sizeof(entries[0]);                            \
-    return entries;                                                           \
+    static const voltaic_kernel_entry entries[] = {__VA_ARGS__};                  \
+    *count = sizeof(entries) / sizeof(entries[0]);                                \
+    return entries;                                                               \
   }
 
-// The block's dynamic shared memory, 16-byte aligned: DYNAMIC_SHARED(float, name) declares float* name.
-// One name, one type a kernel; cut it up with pointers.
+// The block's dynamic shared memory, 16-byte aligned: DYNAMIC_SHARED(float, name) declares float*
+// name. One name, one type a kernel; cut it up with pointers.
 #if defined(__CUDACC__)
-#define DYNAMIC_SHARED(type, name)                                  \
+#define DYNAMIC_SHARED(type, name)                                 \
   extern __shared__ __align__(16) unsigned char voltaic_shared_[]; \
   type* const name = reinterpret_cast<type*>(voltaic_shared_)
 #else
@@ -60,7 +61,8 @@ inline voltaic_status launch(const voltaic_call* call, void (*kernel)(Parameters
     }
   }
 #if defined(__CUDACC__)
-  kernel<<<grid, block, shared_bytes, call->stream->handle>>>(static_cast<Parameters>(arguments)...);
+  kernel<<<grid, block, shared_bytes, call->stream->handle>>>(
+      static_cast<Parameters>(arguments)...);
   error = cudaGetLastError();
 #else
   error = emulator::launch(kernel, grid, block, shared_bytes, call->stream->handle,
@@ -91,8 +93,8 @@ inline bool aligned_16(const void* a, const void* b = nullptr, const void* c = n
           15) == 0;
 }
 
-// ---- what only the data shows: an index out of range is reported by the kernel that meets it and comes
-// back with the next read or synchronize. The kernel goes on with something harmless.
+// ---- what only the data shows: an index out of range is reported by the kernel that meets it and
+// comes back with the next read or synchronize. The kernel goes on with something harmless.
 struct IndexCheck {
   cuda::DataError* error;
   unsigned long long what;

@@ -16,20 +16,21 @@ struct MatmulProblem {
   const float* bias;  // [n], or null
 };
 
-// Whether the stream's library does this problem; then *status says how queueing it went. False: the
-// caller computes it (no library, or a problem that the library does not take).
+// Whether the stream's library does this problem; then *status says how queueing it went. False:
+// the caller computes it (no library, or a problem that the library does not take).
 bool matmul_by_library(const voltaic_call* call, const MatmulProblem& problem,
                        voltaic_status* status);
 
-// A stream's part of the library: opened with the stream, closed with it. Never fails: without a library
-// stream->matmul stays null.
+// A stream's part of the library: opened with the stream, closed with it. Never fails: without a
+// library stream->matmul stays null.
 void open_matmul_library(voltaic_stream* stream);
 void close_matmul_library(voltaic_stream* stream);
 
 // "cuBLASLt 13.1.0 (/path/libcublasLt.so.13)", or why there is none, for people.
 void describe_matmul_library(char* text, size_t length);
 
-// The choices among the library's algorithms as text (voltaic_backend::setting_get and setting_set).
+// The choices among the library's algorithms as text (voltaic_backend::setting_get and
+// setting_set).
 voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length, size_t* needed,
                               char* message);
 voltaic_status set_matmul_choices(voltaic_stream* stream, const char* text, char* message);

@@ -1,5 +1,6 @@
-// The backend's stream: a CUDA stream and what its kernels share: the card's abilities, scratch memory
-// and the place where a kernel reports an index that is out of range. Used from one host thread.
+// The backend's stream: a CUDA stream and what its kernels share: the card's abilities, scratch
+// memory and the place where a kernel reports an index that is out of range. Used from one host
+// thread.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -25,9 +26,9 @@ struct voltaic_stream {
   int32_t device;
   cudaStream_t handle;
   // What the card can do.
-  int32_t architecture;           // 10 major + minor: 75, 80, 90, ...
-  int32_t processors;             // streaming multiprocessors
-  size_t most_shared_bytes;       // dynamic shared memory that a block may ask for
+  int32_t architecture;      // 10 major + minor: 75, 80, 90, ...
+  int32_t processors;        // streaming multiprocessors
+  size_t most_shared_bytes;  // dynamic shared memory that a block may ask for
   bool capturing;
   // `error` as the host sees it, `device_error` as kernels do.
   voltaic::cuda::DataError *error, *device_error;
@@ -37,12 +38,12 @@ struct voltaic_stream {
 
 namespace voltaic::cuda {
 
-// Memory for the length of one call: the next call on the stream may get the same. Null, with the message
-// written, when the card gives none. Never moved: a captured graph keeps its addresses.
+// Memory for the length of one call: the next call on the stream may get the same. Null, with the
+// message written, when the card gives none. Never moved: a captured graph keeps its addresses.
 void* scratch(const voltaic_call* call, size_t bytes);
 
-// Makes a device the calling thread's. Every entry of the backend begins with it: the engine may open a
-// stream on one thread and use it on another.
+// Makes a device the calling thread's. Every entry of the backend begins with it: the engine may
+// open a stream on one thread and use it on another.
 inline void use_device(int32_t device) {
   static thread_local int32_t current = -1;
   if (current == device) return;

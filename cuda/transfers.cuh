@@ -1,9 +1,9 @@
 // Copies between host and card through pinned memory, so that neither side waits for the other.
 //
-// Uploads: the bytes are copied into one half of a pinned buffer and queued from there; a half is used
-// again once its last copy is done. Reads: the card copies into a pinned ring, and a thread of its own
-// waits for each in turn, moves the bytes on and tells who asked. Copies that are too long for the ring
-// go directly and block.
+// Uploads: the bytes are copied into one half of a pinned buffer and queued from there; a half is
+// used again once its last copy is done. Reads: the card copies into a pinned ring, and a thread of
+// its own waits for each in turn, moves the bytes on and tells who asked. Copies that are too long
+// for the ring go directly and block.
 #pragma once
 #include <condition_variable>
 #include <cstring>

@@ -1,6 +1,7 @@
-// npm run test:native [-- --sanitize] [-- --only TEXT]: builds the native tests with CMake and runs them on every
-// instruction set that this processor has. --sanitize builds with AddressSanitizer and UBSan, in a folder of its own.
-import { spawnSync } from 'node:child_process'
+// npm run test:native [-- --sanitize] [-- --only TEXT] [-- --seed N]: builds the native tests with CMake and runs them on
+// every instruction set that this processor has, and on the CUDA backend's emulator in three lane orders, each as another
+// card. --sanitize builds with AddressSanitizer and UBSan, in folders of their own.
+import { spawn, spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -10,40 +11,86 @@ process.chdir(dirname(dirname(fileURLToPath(import.meta.url))))
 const args = process.argv.slice(2)
 const sanitize = args.includes('--sanitize')
 const folder = sanitize ? 'build-sanitize' : 'build-native'
+const rest = args.filter((arg) => arg !== '--sanitize')
 const require = createRequire(import.meta.url)
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
 
-const built = spawnSync(
+function stop(what, how) {
+  console.log(`${what} did not build: run \`${how}\` to see why`)
+  console.log('0 passed, 1 failed')
+  process.exit(1)
+}
+
+const tests = spawnSync(
   process.execPath,
   [cmakeJs, 'build', '-O', folder, '-l', 'error', '--parallel', String(availableParallelism())].concat(
     sanitize ? ['--CDVOLTAIC_SANITIZE=ON'] : [],
   ),
   { stdio: ['ignore', 'ignore', 'inherit'] },
 )
-if (built.status !== 0) {
-  console.log('the native tests did not build: run `npx cmake-js build -O build-native` to see why')
-  console.log('0 passed, 1 failed')
-  process.exit(1)
-}
+if (tests.status !== 0) stop('the native tests', `npx cmake-js build -O ${folder}`)
+const emulator = spawnSync(
+  process.execPath,
+  ['scripts/build-emulator.mjs', ...(sanitize ? ['--sanitize'] : [])],
+  { stdio: ['ignore', 'inherit', 'inherit'] },
+)
+if (emulator.status !== 0) stop('the emulator', 'npm run build:emulator')
+
+const library = join('build-cuda', ...(sanitize ? ['sanitize'] : []), 'libvoltaic_emulated.so')
+// The longest first. Lane orders and cards are paired: each kernel that a card decides about runs somewhere.
+const runs = [
+  { order: 'reverse', arch: '75' },
+  ...(sanitize
+    ? []
+    : [
+        { order: 'forward', arch: '80' },
+        { order: '20261126', arch: '90' },
+      ]),
+].map(({ order, arch }) => ({
+  name: `the emulator of sm_${arch}, lanes ${order}`,
+  backend: library,
+  env: { VOLTAIC_EMULATOR_ORDER: order, VOLTAIC_EMULATOR_ARCH: arch },
+}))
+for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated'])
+  runs.push({ name: level, backend: `cpu:${level}`, env: {} })
 
 const sum = { passed: 0, failed: 0, skipped: 0 }
-for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated']) {
-  const rest = args.filter((arg) => arg !== '--sanitize')
-  const run = spawnSync(join(folder, 'voltaic_tests'), ['--backend', `cpu:${level}`, ...rest], {
-    encoding: 'utf8',
+
+/** One run of the tests, its output kept together. */
+function runOne({ name, backend, env }) {
+  return new Promise((resolve) => {
+    let output = ''
+    const child = spawn(join(folder, 'voltaic_tests'), ['--backend', backend, ...rest], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (piece) => {
+        output += piece
+      })
+    child.on('close', (status, signal) => {
+      console.log(`# ${name}`)
+      process.stdout.write(output)
+      const line = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(output)
+      if (!line || (status !== 0 && line[2] === '0')) {
+        console.log(`not ok the native tests on ${name} ended with ${signal ?? `status ${status}`}`)
+        sum.failed++
+      }
+      if (line) {
+        sum.passed += Number(line[1])
+        sum.failed += Number(line[2])
+        sum.skipped += Number(line[3] ?? 0)
+      }
+      resolve()
+    })
   })
-  process.stdout.write(run.stdout ?? '')
-  process.stderr.write(run.stderr ?? '')
-  const line = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(run.stdout ?? '')
-  if (!line || (run.status !== 0 && line[2] === '0')) {
-    console.log(`not ok the native tests on ${level} ended with ${run.signal ?? `status ${run.status}`}`)
-    sum.failed++
-  } else {
-    sum.passed += Number(line[1])
-    sum.failed += Number(line[2])
-    sum.skipped += Number(line[3] ?? 0)
-  }
 }
+
+await Promise.all(
+  Array.from({ length: availableParallelism() }, async () => {
+    for (let run = runs.shift(); run !== undefined; run = runs.shift()) await runOne(run)
+  }),
+)
 if (sum.skipped) console.log(`# ${sum.skipped} instruction sets skipped: this processor does not have them`)
 console.log(`${sum.passed} passed, ${sum.failed} failed`)
 process.exit(sum.failed > 0 ? 1 : 0)

@@ -1,5 +1,6 @@
-// npm test [-- tap arguments]: compiles, runs the native tests where CMake is at hand, then tap over the compiled tests.
+// npm test [-- tap arguments]: compiles, then runs tap over the compiled tests.
 // Ends with one line: N passed, N failed. --long adds the tests that take minutes (VOLTAIC_LONG_TESTS=1).
+// With VOLTAIC_CUDA=emulated the tests of what runs on a device run the CUDA kernels on the CPU (build:emulator).
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -42,11 +43,12 @@ if (!existsSync(mark) || readFileSync(mark, 'utf8') !== plugins) {
 
 const args = process.argv.slice(2)
 const long = args.includes('--long')
-const env = long ? { ...process.env, VOLTAIC_LONG_TESTS: '1' } : process.env
-process.exit(
-  node(
-    binary('tap'),
-    args.filter((arg) => arg !== '--long'),
-    env,
-  ),
-)
+const env = { ...process.env, ...(long ? { VOLTAIC_LONG_TESTS: '1' } : {}) }
+const files = args.filter((arg) => arg !== '--long')
+if (process.env.VOLTAIC_CUDA === 'emulated') {
+  if (node('scripts/build-emulator.mjs', [])) stop(1)
+  env.VOLTAIC_TEST_DEVICE = 'cuda'
+  if (files.length === 0)
+    files.push(...['cuda', 'electra', 'nn', 'optim', 'tensor'].map((room) => `.test-build/${room}/*.test.js`))
+}
+process.exit(node(binary('tap'), files, env))

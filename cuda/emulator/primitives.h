@@ -49,19 +49,18 @@ inline void load_matrices_as(uint32_t (&r)[4], const void* row) {
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
     emulator::give_up("load_matrices: a row's address is not a multiple of 16");
   MatrixOperands mine = {r, static_cast<const uint16_t*>(row)};
-  emulator::warp_exchange(transposed ? "load_matrices_transposed" : "load_matrices", &mine,
-                          [](void** lanes) {
-                            for (int lane = 0; lane < 32; lane++)
-                              for (int i = 0; i < 4; i++) {
-                                const auto at = [&](int r, int c) -> uint32_t {
-                                  return static_cast<MatrixOperands*>(lanes[8 * i + r])->row[c];
-                                };
-                                const int g = lane / 4, p = 2 * (lane % 4);
-                                static_cast<MatrixOperands*>(lanes[lane])->r[i] =
-                                    transposed ? at(p, g) | at(p + 1, g) << 16
-                                               : at(g, p) | at(g, p + 1) << 16;
-                              }
-                          });
+  emulator::warp_exchange(
+      transposed ? "load_matrices_transposed" : "load_matrices", &mine, [](void** lanes) {
+        for (int lane = 0; lane < 32; lane++)
+          for (int i = 0; i < 4; i++) {
+            const auto at = [&](int r, int c) -> uint32_t {
+              return static_cast<MatrixOperands*>(lanes[8 * i + r])->row[c];
+            };
+            const int g = lane / 4, p = 2 * (lane % 4);
+            static_cast<MatrixOperands*>(lanes[lane])->r[i] =
+                transposed ? at(p, g) | at(p + 1, g) << 16 : at(g, p) | at(g, p + 1) << 16;
+          }
+      });
 }
 inline void load_matrices(uint32_t (&r)[4], const void* row) { load_matrices_as<false>(r, row); }
 inline void load_matrices_transposed(uint32_t (&r)[4], const void* row) {

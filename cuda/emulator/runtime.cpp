@@ -1,8 +1,8 @@
 // The runtime calls of cuda_runtime.h, on host memory. Work on a stream is done at once, in order;
 // while a stream is being captured it is noted down instead, and a graph's launch does it again.
 //
-// The emulated card's abilities are those of VOLTAIC_EMULATOR_ARCH (75, 80 or 90; 80 otherwise): which
-// kernels a backend picks by them is tested that way.
+// The emulated card's abilities are those of VOLTAIC_EMULATOR_ARCH (75, 80 or 90; 80 otherwise):
+// which kernels a backend picks by them is tested that way.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -114,8 +114,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int) {
   out->minor = architecture() % 10;
   out->multiProcessorCount = 4;
   out->sharedMemPerBlock = size_t{48} << 10;
-  out->sharedMemPerBlockOptin =
-      size_t{architecture() == 75 ? 64u : architecture() == 90 ? 227u : 163u} << 10;
+  out->sharedMemPerBlockOptin = size_t{architecture() == 75   ? 64u
+                                       : architecture() == 90 ? 227u
+                                                              : 163u}
+                                << 10;
   out->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }

@@ -206,8 +206,8 @@ void Scheduler::run_block(dim3 block) {
       unsigned waiting = 0;
       for (unsigned i = 0; i < threads; i++) waiting += fibers[i].state == State::in_exchange;
       failure = "block " + std::to_string(position.block.x) + ", " +
-                std::to_string(position.block.y) + ", " + std::to_string(position.block.z) +
-                ": " + std::to_string(at_barrier) + " of " + std::to_string(live) +
+                std::to_string(position.block.y) + ", " + std::to_string(position.block.z) + ": " +
+                std::to_string(at_barrier) + " of " + std::to_string(live) +
                 " threads wait at a barrier, " + std::to_string(waiting) +
                 " in a warp exchange, and none can go on (a barrier in a divergent branch?)";
       return;
@@ -261,8 +261,8 @@ void warp_exchange(const char* kind, void* operands, void (*work)(void** lanes))
   Warp& warp = self.warps[index];
   Fiber& fiber = self.fibers[lane];
   if (warp.arrived > 0 && std::strcmp(warp.kind, kind) != 0) {
-    give_up(("lanes of warp " + std::to_string(index) + " met in different exchanges, " + warp.kind +
-             " and " + kind)
+    give_up(("lanes of warp " + std::to_string(index) + " met in different exchanges, " +
+             warp.kind + " and " + kind)
                 .c_str());
   }
   warp.kind = kind;

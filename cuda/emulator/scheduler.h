@@ -1,14 +1,14 @@
 // Runs CUDA kernels on the CPU: every CUDA thread of a block is a fiber, blocks run one after the
 // other on the calling thread.
 //
-// A fiber runs until it waits at a barrier or a warp exchange, or returns. The last lane of a warp to
-// arrive at an exchange does it for all lanes, through pointers to their operands, and goes on; the
-// others become ready. Lanes that have returned count as arrived, as on a card. When no fiber can run
-// and some still wait, the block is given up and the launch fails with the reason: a barrier in a
-// divergent branch, or lanes of a warp at different exchanges.
+// A fiber runs until it waits at a barrier or a warp exchange, or returns. The last lane of a warp
+// to arrive at an exchange does it for all lanes, through pointers to their operands, and goes on;
+// the others become ready. Lanes that have returned count as arrived, as on a card. When no fiber
+// can run and some still wait, the block is given up and the launch fails with the reason: a
+// barrier in a divergent branch, or lanes of a warp at different exchanges.
 //
-// The order in which ready lanes run is VOLTAIC_EMULATOR_ORDER: forward (the default), reverse, or a
-// number that seeds a random one. A missing barrier shows in at least one of them.
+// The order in which ready lanes run is VOLTAIC_EMULATOR_ORDER: forward (the default), reverse, or
+// a number that seeds a random one. A missing barrier shows in at least one of them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +42,8 @@ extern thread_local Position position __attribute__((tls_model("initial-exec")))
 void wait_for_block();
 
 // One rendezvous of the calling lane's warp. kind names the exchange: lanes that meet in different
-// ones are reported. work gets the lanes' operands, nullptr for lanes that have returned or never were.
+// ones are reported. work gets the lanes' operands, nullptr for lanes that have returned or never
+// were.
 void warp_exchange(const char* kind, void* operands, void (*work)(void** lanes));
 
 // cp.async: the copy is done when its group is waited for, so that a missing wait shows.

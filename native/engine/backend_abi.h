@@ -118,10 +118,10 @@ typedef struct voltaic_backend {
                          voltaic_copy_kind kind, char* message);
   voltaic_status (*synchronize)(voltaic_stream* stream, char* message);
 
-  // As copy from device to host, but returns at once: done is called when `to` has the bytes, or with
-  // what failed until then. Not called when read itself returns an error. Reads are answered in
-  // order, and before a synchronize that was called after them returns; stream_destroy answers those
-  // that are left. NULL where the backend has none: the engine copies and synchronizes.
+  // As copy from device to host, but returns at once: done is called when `to` has the bytes, or
+  // with what failed until then. Not called when read itself returns an error. Reads are answered
+  // in order, and before a synchronize that was called after them returns; stream_destroy answers
+  // those that are left. NULL where the backend has none: the engine copies and synchronizes.
   voltaic_status (*read)(voltaic_stream* stream, void* to, const void* from, size_t bytes,
                          voltaic_read_done done, void* context, char* message);
 

@@ -1,6 +1,6 @@
-// A kernel's view of its call, on every backend: arguments, attributes, failure, and small arithmetic
-// on sizes. All with internal linkage: the CPU's kernel units are compiled once for each instruction
-// set, and a shared inline function could be linked from the wrong one.
+// A kernel's view of its call, on every backend: arguments, attributes, failure, and small
+// arithmetic on sizes. All with internal linkage: the CPU's kernel units are compiled once for each
+// instruction set, and a shared inline function could be linked from the wrong one.
 #pragma once
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,4 @@
 /** Every model against Hugging Face's implementation: logits, hidden states, loss and every gradient (shared/data/golden). */
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import {
   ElectraForMaskedLM,
@@ -8,56 +7,15 @@ import {
   ElectraForSequenceClassification,
   ElectraForTokenClassification,
 } from '../../dist/electra/index.js'
-import { readSafetensors, type SafetensorsFile } from '../../dist/formats/safetensors.js'
 import type { NamedParameter } from '../../dist/nn/index.js'
 import { type DeviceName, resolveDevice } from '../../dist/runtime/index.js'
 import type { Tensor } from '../../dist/tensor/index.js'
-import { needsSharedData, sharedData } from '../helpers/shared.js'
+import { needsSharedData } from '../helpers/shared.js'
+import { distance, golden, type Inputs, norm, outputsOf, readInputs, withoutPadding } from './golden-data.js'
 
 const device = resolveDevice((process.env.VOLTAIC_TEST_DEVICE ?? 'cpu') as DeviceName)
 /** float32 sums in another order; the golden data's own rule. */
 const relative = 1e-4
-
-const norm = (values: ArrayLike<number>): number =>
-  Math.sqrt(Array.from(values).reduce((sum, x) => sum + x * x, 0))
-
-function distance(found: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (found.length !== expected.length) return Number.POSITIVE_INFINITY
-  return norm(Array.from(found, (value, i) => value - (expected[i] as number)))
-}
-
-interface Inputs {
-  readonly file: SafetensorsFile
-  readonly rows: number
-  readonly width: number
-  /** Tokens of each row. */
-  readonly lengths: readonly number[]
-  /** The rows of a padded int32 [rows, width] tensor, without padding. */
-  ragged(name: string): Int32Array[]
-}
-
-function readInputs(folder: string): Inputs {
-  const file = readSafetensors(join(folder, 'inputs.safetensors'))
-  const [rows, width] = file.info('input_ids').shape as [number, number]
-  const mask = file.int32('attention_mask')
-  const lengths = Array.from({ length: rows }, (_, row) =>
-    mask.subarray(row * width, (row + 1) * width).reduce((sum, value) => sum + value, 0),
-  )
-  const ragged = (name: string): Int32Array[] => {
-    const flat = file.int32(name)
-    return lengths.map((length, row) => flat.slice(row * width, row * width + length))
-  }
-  return { file, rows, width, lengths, ragged }
-}
-
-/** Values [rows, width, ...] at the positions that are not padding. */
-function withoutPadding(values: Float32Array, { rows, width, lengths }: Inputs): Float32Array {
-  const each = values.length / (rows * width)
-  const parts = lengths.flatMap((length, row) =>
-    Array.from(values.subarray(row * width * each, (row * width + length) * each)),
-  )
-  return Float32Array.from(parts)
-}
 
 interface Compared {
   readonly loss: Tensor
@@ -71,7 +29,7 @@ function compareCommon(
   output: Compared,
   named: Iterable<[string, NamedParameter]>,
 ): void {
-  const expected = readSafetensors(join(folder, 'outputs.safetensors'))
+  const expected = outputsOf(folder)
   const close = (name: string, tensor: Tensor, values: Float32Array): void => {
     const error = distance(tensor.dataSync(), values)
     t.ok(error <= relative * norm(values), `${name}: differs by ${error} of ${norm(values)}`)
@@ -102,9 +60,6 @@ function closeLogits(t: Test, name: string, found: Tensor, expected: Float32Arra
   const error = distance(found.dataSync(), expected)
   t.ok(error <= relative * norm(expected), `${name}: differs by ${error} of ${norm(expected)}`)
 }
-
-const golden = (name: string): string => join(sharedData as string, 'golden', name)
-const outputsOf = (folder: string): SafetensorsFile => readSafetensors(join(folder, 'outputs.safetensors'))
 
 for (const name of ['pretraining', 'no_embedding_projection']) {
   t.test(`${name}: ElectraForPreTraining agrees with the reference`, needsSharedData, async (t) => {
