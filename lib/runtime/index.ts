@@ -11,8 +11,8 @@ export {
 } from './devices.js'
 export { type ErrorCode, VoltaicError } from './errors.js'
 export {
-  type CaptureOptions,
   CapturedGraph,
+  type CaptureOptions,
   canCapture,
   capture,
   deviceSetting,
