@@ -64,21 +64,21 @@ export async function restoreMatmulChoices(
   state: CheckpointState | undefined,
   notes: string[],
 ): Promise<void> {
-  const { matmul } = state ?? {}
-  // On another device than the run's, a note has said that the bits will differ.
-  if (matmul !== undefined && device.kind !== 'cpu') {
+  const set = async (text: string, whenRefused: (reason: string) => string): Promise<void> => {
     try {
-      await setDeviceSetting(device, 'matmul', matmul)
+      await setDeviceSetting(device, 'matmul', text)
     } catch (error) {
       if (!(error instanceof VoltaicError) || error.code !== 'ERR_UNSUPPORTED') throw error
-      notes.push(
-        `the run's choices of matmul algorithms cannot be used (${error.message}): the bits may differ`,
-      )
+      notes.push(whenRefused(error.message))
     }
   }
-  if (!tune) return
-  if (device.kind === 'cpu') notes.push('--tune has no effect on the CPU')
-  else await setDeviceSetting(device, 'matmul', 'tune')
+  // On another kind of device than the run's, a note has said that the bits will differ.
+  if (state?.matmul !== undefined && device.kind !== 'cpu')
+    await set(
+      state.matmul,
+      (reason) => `the run's choices of matmul algorithms cannot be used (${reason}): the bits may differ`,
+    )
+  if (tune) await set('tune', (reason) => `tune has no effect: ${reason}`)
 }
 
 /** The choices as a checkpoint keeps them; undefined where there are none. */
