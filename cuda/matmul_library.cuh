@@ -16,8 +16,9 @@ struct MatmulProblem {
   const float* bias;  // [n], or null
 };
 
-// Whether the stream's library does this problem; then *status says how queueing it went. False:
-// the caller computes it (no library, or a problem that the library does not take).
+// Whether the stream's library does this problem; then *status says how queueing it went. False,
+// with nothing queued: the caller computes it (no library, or a problem that the library does not
+// take; a problem with a bias may be taken without it). Uses none of the call's scratch memory.
 bool matmul_by_library(const voltaic_call* call, const MatmulProblem& problem,
                        voltaic_status* status);
 
@@ -31,6 +32,14 @@ void describe_matmul_library(char* text, size_t length);
 
 // The choices among the library's algorithms as text (voltaic_backend::setting_get and
 // setting_set).
+//
+// get: all choices that the stream has made or taken (matmul_library_choices.h), "off" when it was
+// switched off, "" without a library.
+// set: "tune": time the library's candidates for each new kind of product, and keep the fastest.
+//      "off": own kernels only, on this stream. "on": the library, without timing (so it starts).
+//      A text that get wrote: use exactly these algorithms; later products are chosen as before.
+//      When another version or kind of card wrote it, VOLTAIC_ERROR_UNSUPPORTED, and nothing
+//      changes. Whatever needs the library is VOLTAIC_ERROR_UNSUPPORTED where there is none.
 voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length, size_t* needed,
                               char* message);
 voltaic_status set_matmul_choices(voltaic_stream* stream, const char* text, char* message);

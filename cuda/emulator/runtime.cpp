@@ -5,6 +5,7 @@
 // which kernels a backend picks by them is tested that way.
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -21,7 +22,9 @@ struct Graph {
 struct Stream {
   std::unique_ptr<Graph> capture;
 };
-struct Event {};
+struct Event {
+  std::chrono::steady_clock::time_point recorded;
+};
 
 namespace {
 
@@ -176,10 +179,13 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
   *out = new Event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->recorded = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  *milliseconds = 0;
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - begin->recorded).count();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
