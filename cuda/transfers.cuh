@@ -141,8 +141,8 @@ struct Staging {
     return cudaSuccess;
   }
 
-  // An error that a kernel before a read has reported is that read's: whoever waits looks after it has
-  // been answered.
+  // An error that a kernel before a read has reported is that read's: whoever waits looks after it
+  // has been answered.
   void wait_for_reads() {
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait(lock, [&] { return unanswered == 0; });
