@@ -60,6 +60,7 @@
       "native/addon/addon.cpp",
       "native/addon/environment.cpp",
       "native/addon/tensors.cpp",
+      "native/addon/graphs.cpp",
       "native/addon/text.cpp",
       "native/addon/files.cpp"
     ],

@@ -212,6 +212,7 @@ voltaic_status synchronize(voltaic_stream* stream, char* message) {
     cudaGetLastError();
     return runtime_failure(message, "the work on the stream", error);
   }
+  stream->staging->wait_for_reads();
   return take_data_error(stream->error, message);
 }
 

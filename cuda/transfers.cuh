@@ -136,8 +136,16 @@ struct Staging {
       return failed;
     }
     reads.push_back(read);
+    unanswered++;
     changed.notify_all();
     return cudaSuccess;
+  }
+
+  // An error that a kernel before a read has reported is that read's: whoever waits looks after it
+  // has been answered.
+  void wait_for_reads() {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return unanswered == 0; });
   }
 
  private:
@@ -171,6 +179,11 @@ struct Staging {
       }
       changed.notify_all();
       read.done(read.context, status, message);
+      {
+        std::lock_guard<std::mutex> lock(mutex);
+        unanswered--;
+      }
+      changed.notify_all();
     }
   }
 
@@ -184,7 +197,7 @@ struct Staging {
   std::deque<Read> reads;
   std::vector<cudaEvent_t> free_events;
   char* ring = nullptr;
-  size_t ring_at = 0, ring_used = 0;
+  size_t ring_at = 0, ring_used = 0, unanswered = 0;
   bool stop = false;
   std::thread reader;
 };

@@ -13,11 +13,16 @@ export { readSafetensors, writeSafetensors } from './formats/safetensors.js'
 export * from './nn/index.js'
 export * from './optim/index.js'
 export {
+  CapturedGraph,
+  type CaptureOptions,
+  canCapture,
+  capture,
   cudaReport,
   type Device,
   type DeviceName,
   type DType,
   deviceInfo,
+  deviceSetting,
   type ErrorCode,
   emptyCache,
   instructionSets,
@@ -27,6 +32,7 @@ export {
   memoryStats,
   resolveDevice,
   type Shape,
+  setDeviceSetting,
   setMemoryLimit,
   setThreads,
   synchronize,

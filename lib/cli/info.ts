@@ -41,12 +41,17 @@ export function addInfoCommand(program: Command): void {
         `       instruction set ${cpu.instructionSet} of ${report.cpu.instructionSets.join(', ')} (VOLTAIC_CPU chooses)`,
         `       precision auto is ${cpu.bfloat16IsFast ? 'bf16' : 'fp32'}; addon ${cpu.buildInfo}`,
       ]
-      if (cuda.devices === 0) lines.push(`cuda   not used: ${cuda.reason}`)
+      if (cuda.devices === 0) {
+        lines.push(`cuda   not used: ${cuda.reason}`)
+        if (cuda.buildInfo) lines.push(`       ${cuda.path}: ${cuda.buildInfo}`)
+      }
       for (const [index, card] of report.cuda.cards.entries()) {
         lines.push(
-          `cuda:${index} ${card.name} (${card.instructionSet}), ${formatBytes(card.totalBytes)}; ${cuda.path}`,
+          `cuda:${index} ${card.name} (${card.instructionSet}), ${formatBytes(card.totalBytes)}, ${formatBytes(card.freeBytes)} free`,
+          `       precision auto is ${card.bfloat16IsFast ? 'bf16' : 'fp32'}; matmul library ${card.matmulLibrary || 'none'}`,
         )
       }
+      if (cuda.devices > 0) lines.push(`       ${cuda.path}: ${cuda.buildInfo}`)
       process.stdout.write(`${lines.join('\n')}\n`)
     })
 }

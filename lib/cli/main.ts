@@ -2,6 +2,7 @@
 /** The command line: one file a command; this one knows their names, and how a command ends. */
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../version.js'
+import { addBuildCudaCommand } from './build-cuda.js'
 import { exitCodes, reportFailure } from './exit.js'
 import { addInfoCommand } from './info.js'
 import { addPretrainCommand } from './pretrain.js'
@@ -18,6 +19,7 @@ addPretrainCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
 addInfoCommand(program)
+addBuildCudaCommand(program)
 for (const command of program.commands)
   command.exitOverride().showHelpAfterError('(--help lists the options)')
 

@@ -78,6 +78,7 @@ export function addPretrainCommand(program: Command): void {
     .option('--device <name>', 'auto, cpu, cuda or cuda:N')
     .addOption(new Option('--precision <kind>', 'arithmetic of products').choices(['auto', 'fp32', 'bf16']))
     .option('--threads <n>', 'CPU threads; never changes a result', parsePositive)
+    .option('--tune', "CUDA: time the matmul library's algorithms and keep the fastest")
     .option('--json', 'JSON lines on standard output')
     .action(run)
 }
@@ -207,6 +208,9 @@ function textDisplay(progress: Progress): Display {
       case 'resumed':
         progress.log(`resuming after step ${event.step.toLocaleString('en-US')}`)
         for (const note of event.notes) progress.log(`note       ${note}`)
+        break
+      case 'note':
+        progress.log(`note       ${event.text}`)
         break
       case 'row':
         progress.log(describeRow(event.row))

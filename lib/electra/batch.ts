@@ -5,6 +5,7 @@
 import type { ElectraConfig } from '../formats/electra-config.js'
 import { type Device, VoltaicError } from '../runtime/index.js'
 import { Tensor, tensor } from '../tensor/index.js'
+import { unscoped } from '../tensor/scope.js'
 
 /** One row a sequence, each of its own length. */
 export type Rows = readonly (readonly number[] | Int32Array)[]
@@ -244,6 +245,24 @@ export function releaseIndices(batch: DeviceBatch, input: unknown): void {
   for (const index of [batch.ids, batch.types, batch.positions]) index.dispose()
 }
 
+/** Sizes that stay from batch to batch, for captured graphs. */
+export interface BatchPadding {
+  /** Sequences in `offsets`, at least the batch's own; those beyond are empty, at the end. */
+  readonly sequences: number
+  /** What `longest` says, at least the batch's own. */
+  readonly longest: number
+}
+
+function padded(flat: FlatInput, { sequences, longest }: BatchPadding): FlatInput {
+  if (flat.offsets.length > sequences + 1 || flat.longest > longest)
+    refuse(
+      `a batch of ${flat.offsets.length - 1} sequences of ${flat.longest} tokens at most; expected ${sequences} and ${longest}`,
+    )
+  const offsets = new Int32Array(sequences + 1).fill(flat.ids.length)
+  offsets.set(flat.offsets)
+  return { ...flat, offsets, longest }
+}
+
 /**
  * Uploads batch after batch into the same device tensors where their sizes stay, as a captured graph wants them. A batch is good
  * until the next `put`; backward of what was computed from it must have been called by then.
@@ -258,15 +277,16 @@ export class BatchBuffers {
     this.device = device
   }
 
-  /** Call it outside of scopes that end before the next batch. */
-  put(input: RaggedInput | FlatInput): DeviceBatch {
-    const flat = checkedFlat(input, this.#limits)
+  /** @throws ERR_ARGUMENT for a batch that does not fit the model or the padding */
+  put(input: RaggedInput | FlatInput, padding?: BatchPadding): DeviceBatch {
+    const checked = checkedFlat(input, this.#limits)
+    const flat = padding === undefined ? checked : padded(checked, padding)
     return onDevice(flat, (name, data) => {
       const present = this.#tensors.get(name)
       if (present !== undefined && !present.disposed && present.size === data.length)
         return present.assign(data)
       present?.dispose()
-      const fresh = upload(data, this.device)
+      const fresh = unscoped(() => upload(data, this.device))
       this.#tensors.set(name, fresh)
       return fresh
     })

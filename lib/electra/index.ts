@@ -2,6 +2,7 @@
 export {
   BatchBuffers,
   type BatchInput,
+  type BatchPadding,
   type DeviceBatch,
   type FlatInput,
   type RaggedInput,

@@ -122,6 +122,12 @@ export class AdamW {
 
   /** One update of all parameters from the gradients in the arena, which stay: set them to 0 before the next backward. */
   step(options: StepOptions): void {
+    this.prepare(options)
+    this.update(options.gradientScale)
+  }
+
+  /** The part of a step that changes from step to step: counts it, and uploads its rates. */
+  prepare(options: StepOptions): void {
     const { learningRate, gradientScale = 1 } = options
     checkRange('learningRate', learningRate, Number.isFinite(learningRate), 'a finite number')
     checkRange('gradientScale', gradientScale, Number.isFinite(gradientScale), 'a finite number')
@@ -135,6 +141,11 @@ export class AdamW {
       gradientScale,
     ])
     upload(tensorValue(this.#rates).handle, rates)
+  }
+
+  /** The part of a prepared step that a captured graph may hold. @param gradientScale that of `prepare` */
+  update(gradientScale = 1): void {
+    const [beta1, beta2] = this.betas
     const { values, gradients, working } = this.arena
     const gradient = tensorValue(gradients).handle
     const norm = tensorValue(this.gradientNorm).handle

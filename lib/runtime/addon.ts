@@ -4,11 +4,12 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { VoltaicError } from './errors.js'
+import type { GraphAddon } from './graphs.js'
 import type { FileAddon } from './mapped-file.js'
 import type { TensorAddon } from './tensors.js'
 import type { TextAddon } from './tokenizer.js'
 
-export interface Addon extends TensorAddon, TextAddon, FileAddon {}
+export interface Addon extends TensorAddon, GraphAddon, TextAddon, FileAddon {}
 
 function findPackageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))

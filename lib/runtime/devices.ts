@@ -1,7 +1,8 @@
 /** Devices: the CPU, and those of a backend library (CUDA). Opened when first asked for, once in each thread. */
 import { existsSync } from 'node:fs'
-import { totalmem } from 'node:os'
+import { homedir, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { packageVersion } from '../version.js'
 import { addon, packageRoot } from './addon.js'
 import { VoltaicError } from './errors.js'
 import type { LibraryReport, NativeDeviceInfo } from './tensors.js'
@@ -46,26 +47,58 @@ function openCpu(): number {
   }
 }
 
-/** Where the CUDA backend may lie: VOLTAIC_CUDA_LIBRARY, a checkout's build, the package's prebuild. */
-function libraryCandidates(): string[] {
-  const file = process.env.VOLTAIC_CUDA === 'emulated' ? 'libvoltaic_emulated.so' : 'libvoltaic_cuda.so'
-  const candidates = [
-    join(packageRoot, 'build-cuda', file),
-    join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`, file),
-  ]
+export const cudaLibraryFile = 'libvoltaic_cuda.so'
+
+/** Folders for a CUDA library built on this machine: the package's own, or where that cannot be written to, the user's. */
+export function cudaBuildFolders(): readonly [ofPackage: string, ofUser: string] {
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
+  return [join(packageRoot, 'build-cuda'), join(cache, 'voltaic', packageVersion)]
+}
+
+/** Where the CUDA backend may lie: VOLTAIC_CUDA_LIBRARY, a build on this machine, the package's prebuild. */
+function libraryCandidates(emulated: boolean): string[] {
+  const [ofPackage, ofUser] = cudaBuildFolders()
+  const candidates = emulated
+    ? [join(ofPackage, 'libvoltaic_emulated.so')]
+    : [ofPackage, ofUser, join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`)].map(
+        (folder) => join(folder, cudaLibraryFile),
+      )
   const named = process.env.VOLTAIC_CUDA_LIBRARY
   return named ? [named, ...candidates] : candidates
 }
 
 let library: LibraryReport | undefined
 
+function openLibrary(): LibraryReport {
+  const emulated = process.env.VOLTAIC_CUDA === 'emulated'
+  const candidates = libraryCandidates(emulated)
+  const report = addon.openLibrary(candidates, !emulated)
+  if (report.path !== '' || candidates.some((path) => existsSync(path))) return report
+  // A driver, but no library: say how to get one.
+  if (emulated)
+    return { ...report, reason: `${candidates.at(-1)} is not there: build it with npm run build:emulator` }
+  if (report.reason.includes('no backend library'))
+    return { ...report, reason: `${report.reason}; build one with npx voltaic build-cuda` }
+  return report
+}
+
 /** Whether CUDA devices can be used, and why not. Never throws. VOLTAIC_CUDA=off turns the look-up off. */
 export function cudaReport(): LibraryReport {
-  const setting = process.env.VOLTAIC_CUDA
-  if (setting === 'off')
+  if (process.env.VOLTAIC_CUDA === 'off')
     return { devices: 0, path: '', reason: 'turned off with VOLTAIC_CUDA=off', buildInfo: '' }
-  library ??= addon.openLibrary(libraryCandidates(), setting !== 'emulated')
+  library ??= openLibrary()
   return library
+}
+
+function openCard(index: number): number {
+  try {
+    return addon.openLibraryDevice(index, memoryLimit(0))
+  } catch (cause) {
+    if (cause instanceof VoltaicError) throw cause
+    throw new VoltaicError('ERR_DEVICE', `cuda:${index} cannot be used: ${(cause as Error).message}`, {
+      cause,
+    })
+  }
 }
 
 /** The device of a name, opened. Throws ERR_DEVICE with the reason when it cannot be used. */
@@ -89,7 +122,7 @@ export function deviceOf(name: 'cpu' | 'cuda' | `cuda:${number}`): Device {
     device = {
       kind: 'cuda',
       index: Number(index),
-      id: addon.openLibraryDevice(Number(index), memoryLimit(0)),
+      id: openCard(Number(index)),
       name: full,
     }
   }
@@ -116,9 +149,4 @@ export function instructionSets(): readonly string[] {
 /** Processors this process may use: affinity and container limits respected. */
 export function processors(): number {
   return addon.processors()
-}
-
-/** Whether the checkout or package has a CUDA library at all (for messages). */
-export function hasCudaLibrary(): boolean {
-  return libraryCandidates().some((path) => existsSync(path))
 }

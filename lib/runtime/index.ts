@@ -11,6 +11,14 @@ export {
 } from './devices.js'
 export { type ErrorCode, VoltaicError } from './errors.js'
 export {
+  CapturedGraph,
+  type CaptureOptions,
+  canCapture,
+  capture,
+  deviceSetting,
+  setDeviceSetting,
+} from './graphs.js'
+export {
   allocate,
   bytesPerElement,
   type DType,

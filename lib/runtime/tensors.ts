@@ -33,9 +33,9 @@ export interface TensorAddon {
   upload(handle: Handle, data: ArrayBufferView): number
   download(handle: Handle): Promise<ArrayBuffer> | number
   downloadSync(handle: Handle, into: ArrayBufferView): number
-  synchronize(device: number): Promise<void>
+  synchronize(device: number): Promise<void> | number
   memoryStats(device: number): void
-  emptyCache(device: number): void
+  emptyCache(device: number): number
   setMemoryLimit(device: number, bytes: number): void
   lastError(): string
 }
@@ -53,6 +53,8 @@ export interface NativeDeviceInfo {
   readonly buildInfo: string
   readonly name: string
   readonly instructionSet: string
+  /** A library for products, its version and place, or why there is none; '' where the backend looks for none. */
+  readonly matmulLibrary: string
   readonly totalBytes: number
   readonly freeBytes: number
   readonly bfloat16IsFast: boolean
@@ -97,7 +99,8 @@ addon.bindCommand(command)
 const table = addon.kernelTable()
 const opNumbers = new Map(table.map((row, index) => [row.name, index]))
 
-function fail(status: number): never {
+/** Throws the last refused call's error. */
+export function fail(status: number): never {
   throw new VoltaicError(statusCodes[status] ?? 'ERR_BACKEND', addon.lastError())
 }
 
@@ -190,8 +193,10 @@ export function downloadSync(handle: Handle, into: ArrayBufferView): void {
 
 /** Resolves when all queued work of a device is done. */
 export async function synchronize(device: Device): Promise<void> {
+  const result = addon.synchronize(device.id)
+  if (typeof result === 'number') return fail(-result)
   try {
-    await addon.synchronize(device.id)
+    await result
   } catch (cause) {
     throw streamError(cause)
   }
@@ -245,7 +250,8 @@ export function memoryStats(device?: Device): MemoryStats {
 
 /** Gives cached memory back to the system; waits for queued work. */
 export function emptyCache(device: Device): void {
-  addon.emptyCache(device.id)
+  const status = addon.emptyCache(device.id)
+  if (status !== 0) fail(status)
 }
 
 /** Most bytes a device's tensors may take, cache included; 0 is no limit. */

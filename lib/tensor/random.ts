@@ -37,35 +37,63 @@ function stateValue(device: Device, position: RandomPosition): Value {
   return value
 }
 
-/** The random state of a training run on its device: seed, step and micro-batch. */
+/**
+ * The random state of a training run on its device: seed, step and micro-batch. It may have several places, so that one captured graph
+ * holds passes with different positions; `tensor` is the one selected.
+ */
 export class RandomState {
   readonly device: Device
-  #tensor: Tensor
+  readonly #places: Tensor[] = []
+  #selected = 0
 
   constructor(device: Device, position: RandomPosition) {
     this.device = device
-    this.#tensor = unscoped(() => wrap(stateValue(device, position)))
+    this.#places.push(this.#make(position))
+  }
+
+  #make(position: RandomPosition): Tensor {
+    return unscoped(() => wrap(stateValue(this.device, position)))
   }
 
   /** int32 [4], for kernels. */
   get tensor(): Tensor {
-    return this.#tensor
+    return this.#places[this.#selected] as Tensor
   }
 
   /** Moves on. Tapes recorded before keep the state they were recorded with. */
   set(position: RandomPosition): void {
-    const next = unscoped(() => wrap(stateValue(this.device, position)))
-    this.#tensor.dispose()
-    this.#tensor = next
+    const next = this.#make(position)
+    this.tensor.dispose()
+    this.#places[this.#selected] = next
   }
 
-  /** Moves on in the same memory, for captured graphs: backward of anything recorded before must have been queued. */
-  update(position: RandomPosition): void {
-    upload(tensorValue(this.#tensor).handle, words(position))
+  /**
+   * Moves on in the same memory, for captured graphs, and selects the place: backward of anything recorded with it before must have
+   * been queued.
+   * @param place 0 at first; a new one is made when it is the next number
+   */
+  update(position: RandomPosition, place = 0): void {
+    if (place === this.#places.length) {
+      this.#places.push(this.#make(position))
+      this.#selected = place
+      return
+    }
+    this.select(place)
+    upload(tensorValue(this.tensor).handle, words(position))
+  }
+
+  /** What is computed next draws from a place as it was updated last. @throws ERR_ARGUMENT when there is none */
+  select(place: number): void {
+    if (this.#places[place] === undefined)
+      throw new VoltaicError(
+        'ERR_ARGUMENT',
+        `RandomState: there is no place ${place}; expected 0 to ${this.#places.length - 1}`,
+      )
+    this.#selected = place
   }
 
   dispose(): void {
-    this.#tensor.dispose()
+    for (const place of this.#places) place.dispose()
   }
 }
 

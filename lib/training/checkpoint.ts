@@ -35,6 +35,8 @@ export interface CheckpointState {
   readonly device: string
   readonly precision: DecidedPrecision
   readonly instructionSet: string
+  /** Which of a matmul library's algorithms were used (`deviceSetting`); left out where there is no library. */
+  readonly matmul?: string
   /** Sums since the last row of metrics, so that a resumed run writes the same rows. */
   readonly interval: Readonly<Record<string, number>>
   /** How far the logs went. */

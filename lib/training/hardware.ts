@@ -1,6 +1,14 @@
 /** Where a run computes: what was asked for, or what the checkpoint says. */
 import { VoltaicError } from '../runtime/errors.js'
-import { type Device, type DeviceName, deviceInfo, deviceOf, resolveDevice } from '../runtime/index.js'
+import {
+  type Device,
+  type DeviceName,
+  deviceInfo,
+  deviceOf,
+  deviceSetting,
+  resolveDevice,
+  setDeviceSetting,
+} from '../runtime/index.js'
 import type { CheckpointState } from './checkpoint.js'
 import type { DecidedPrecision, PretrainSettings } from './options.js'
 
@@ -44,4 +52,36 @@ export function resolveHardware(
       `the run used the ${state.instructionSet} kernels and goes on with ${info.instructionSet}: the bits will differ from a run on one machine`,
     )
   return { device, precision: state.precision, instructionSet: info.instructionSet }
+}
+
+/**
+ * The choices among a matmul library's algorithms, before the first step: the checkpoint's, so that the bits repeat, and with `tune`
+ * new ones for products that have none yet.
+ */
+export async function restoreMatmulChoices(
+  device: Device,
+  tune: boolean,
+  state: CheckpointState | undefined,
+  notes: string[],
+): Promise<void> {
+  const set = async (text: string, whenRefused: (reason: string) => string): Promise<void> => {
+    try {
+      await setDeviceSetting(device, 'matmul', text)
+    } catch (error) {
+      if (!(error instanceof VoltaicError) || error.code !== 'ERR_UNSUPPORTED') throw error
+      notes.push(whenRefused(error.message))
+    }
+  }
+  // On another kind of device than the run's, a note has said that the bits will differ.
+  if (state?.matmul !== undefined && device.kind !== 'cpu')
+    await set(
+      state.matmul,
+      (reason) => `the run's choices of matmul algorithms cannot be used (${reason}): the bits may differ`,
+    )
+  if (tune) await set('tune', (reason) => `tune has no effect: ${reason}`)
+}
+
+/** The choices as a checkpoint keeps them; undefined where there are none. */
+export async function matmulChoices(device: Device): Promise<string | undefined> {
+  return (await deviceSetting(device, 'matmul')) || undefined
 }

@@ -4,6 +4,7 @@
  */
 import type { Batch } from '../data/index.js'
 import {
+  type BatchInput,
   ElectraForJointPreTraining,
   ElectraForMaskedLM,
   ElectraForPreTraining,
@@ -19,6 +20,7 @@ import { tensorValue } from '../tensor/tensor.js'
 import type { CheckpointSegment, CheckpointSource, CheckpointTensors, FlatSource } from './checkpoint.js'
 import { type DetectorMetrics, detectorCounts, detectorMetrics } from './detector-metrics.js'
 import type { DecidedPrecision, PretrainSettings } from './options.js'
+import { StepRunner } from './step-runner.js'
 
 /** The token numbers that pre-training needs. */
 export interface SpecialTokens {
@@ -54,6 +56,7 @@ export interface JointTrainerOptions {
   readonly special: SpecialTokens
   readonly device: Device
   readonly precision: DecidedPrecision
+  readonly onNote?: ((text: string) => void) | undefined
 }
 
 /** 1 MB: long enough to write well, copied in a tenth of a millisecond. */
@@ -98,6 +101,7 @@ export class JointTrainer {
   readonly #counts: Tensor
   /** Where a checkpoint's pieces pass through. */
   readonly #staging = new Float32Array(stagingElements)
+  readonly #runner: StepRunner
   #stage: Stage
   #optimizer: AdamW
   #schedule: Schedule
@@ -125,6 +129,12 @@ export class JointTrainer {
     this.model.train()
     this.arena = this.model.arena
     this.#counts = unscoped(() => zeros([detectorCounts], { dtype: 'int32', device }))
+    this.#runner = new StepRunner({
+      device,
+      limits: discriminator,
+      sequenceLength: settings.sequenceLength,
+      onNote: options.onNote,
+    })
     this.#stage = stagesOf(settings)[0] as Stage
     this.#optimizer = this.#makeOptimizer()
     this.#schedule = scheduleOf(settings, this.#stage.steps)
@@ -165,6 +175,7 @@ export class JointTrainer {
 
   #switchTo(stage: Stage): void {
     this.#stage = stage
+    this.#runner.dispose()
     this.#optimizer.dispose()
     this.#optimizer = this.#makeOptimizer()
     this.#schedule = scheduleOf(this.#settings, stage.steps)
@@ -175,37 +186,38 @@ export class JointTrainer {
     return this.#schedule(step - this.#stage.begin)
   }
 
+  /** Shapes of steps that run as captured graphs. */
+  get graphs(): number {
+    return this.#runner.graphs
+  }
+
   /** Queues forward, backward and update of one step over its micro-batches. */
   queueStep(step: number, batches: readonly Batch[]): Promise<StepNumbers> {
     this.#enterStageOf(step)
-    const scope = new TensorScope()
     const { seed } = this.#settings
     const learningRate = this.learningRate(step)
-    const reads: Promise<ArrayLike<number>>[] = []
-    try {
-      scope.run(() => {
-        this.arena.zeroGradients()
-        batches.forEach((batch, microBatch) => {
-          this.#random.update({ seed, step, microBatch })
-          const output = this.model.forward(batch, {
-            objective: this.#stage.objective,
-            metrics: this.#counts,
-          })
-          output.loss.backward()
-          reads.push(
-            output.loss.data(),
-            output.generatorLoss.data(),
-            output.discriminatorLoss.data(),
-            output.maskedCounts.data(),
-          )
-        })
-        this.#optimizer.step({ learningRate, gradientScale: 1 / batches.length })
-        reads.push(this.#optimizer.gradientNorm.data())
-      })
-    } finally {
-      scope.dispose()
-    }
+    // Whatever changes from step to step is on the device before the step's kernels are.
+    for (const microBatch of batches.keys()) this.#random.update({ seed, step, microBatch }, microBatch)
+    this.#optimizer.prepare({ learningRate, gradientScale: 1 / batches.length })
+    const reads = this.#runner.run(batches, (inputs) => this.#compute(inputs))
+    reads.push(this.#optimizer.gradientNorm.data())
     return this.#readStep(reads, batches.length, learningRate)
+  }
+
+  /** The kernels of a step: all of them, and nothing else. */
+  #compute(inputs: readonly BatchInput[]): Tensor[] {
+    this.arena.zeroGradients()
+    const outputs = inputs.flatMap((input, microBatch) => {
+      this.#random.select(microBatch)
+      const { loss, generatorLoss, discriminatorLoss, maskedCounts } = this.model.forward(input, {
+        objective: this.#stage.objective,
+        metrics: this.#counts,
+      })
+      loss.backward()
+      return [loss, generatorLoss, discriminatorLoss, maskedCounts]
+    })
+    this.#optimizer.update(1 / inputs.length)
+    return outputs
   }
 
   async #readStep(
@@ -363,6 +375,7 @@ export class JointTrainer {
   }
 
   dispose(): void {
+    this.#runner.dispose()
     this.#optimizer.dispose()
     this.arena.dispose()
     this.#counts.dispose()

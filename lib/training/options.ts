@@ -76,6 +76,11 @@ export interface PretrainOptions {
   readonly precision?: Precision | undefined
   /** CPU threads. Default: all processors this process may use. Never changes a result. */
   readonly threads?: number | undefined
+  /**
+   * On CUDA with a matmul library: time its algorithms and keep the fastest for each product. Checkpoints keep the choice, so that a
+   * resume repeats the bits; another run may choose otherwise. Default false: the library's own first choice.
+   */
+  readonly tune?: boolean | undefined
 }
 
 /** The names of the options, for what reads them from a file. */
@@ -116,6 +121,7 @@ export const pretrainOptionNames: readonly string[] = Object.keys({
   device: true,
   precision: true,
   threads: true,
+  tune: true,
 } satisfies Record<keyof PretrainOptions, true>)
 
 /** The options with every default filled in. */
@@ -158,6 +164,7 @@ export interface PretrainSettings {
   readonly device: DeviceName
   readonly precision: Precision
   readonly threads: number | undefined
+  readonly tune: boolean
 }
 
 /** What the sample text trains with: small enough for about a minute, long enough that the detector visibly works. */
@@ -274,6 +281,7 @@ export function resolvePretrainOptions(options: PretrainOptions): PretrainSettin
     device: text('device', options.device ?? 'auto') as DeviceName,
     precision: oneOf('precision', options.precision ?? 'auto', ['auto', 'fp32', 'bf16']),
     threads: options.threads === undefined ? undefined : integer('threads', options.threads, 1),
+    tune: flag('tune', options.tune ?? false),
   }
   if (settings.batchSize % settings.accumulate !== 0)
     refuse('accumulate', settings.accumulate, `a divisor of the batch size, ${settings.batchSize}`)

@@ -36,6 +36,8 @@ export type PretrainEvent =
       readonly instructionSet: string
     }
   | { readonly kind: 'resumed'; readonly step: number; readonly notes: readonly string[] }
+  /** Something about the run that its user may want to know or change. */
+  | { readonly kind: 'note'; readonly text: string }
   | { readonly kind: 'row'; readonly row: MetricsRow }
   | { readonly kind: 'saved'; readonly step: number }
   | { readonly kind: 'complete'; readonly step: number }

@@ -25,7 +25,7 @@ import {
   openCheckpoints,
 } from './checkpoint.js'
 import { detectorMetrics } from './detector-metrics.js'
-import { resolveHardware } from './hardware.js'
+import { matmulChoices, resolveHardware, restoreMatmulChoices } from './hardware.js'
 import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
 import { type MetricsLog, type MetricsRow, openMetricsLog } from './metrics-log.js'
 import {
@@ -250,8 +250,15 @@ class PretrainingRun {
     const notes: string[] = []
     this.#hardware = resolveHardware(settings, restored?.state, notes)
     const { device, precision, instructionSet } = this.#hardware
-    const special = this.#tokenizer
-    const trainer = new JointTrainer({ settings, ...this.#configs, special, device, precision })
+    await restoreMatmulChoices(device, settings.tune, restored?.state, notes)
+    const trainer = new JointTrainer({
+      settings,
+      ...this.#configs,
+      special: this.#tokenizer,
+      device,
+      precision,
+      onNote: (text) => this.#emit({ kind: 'note', text }),
+    })
     this.#trainer = trainer
     const state = restored?.state
     if (restored !== undefined) {
@@ -301,6 +308,7 @@ class PretrainingRun {
       }),
     })
     if (restored !== undefined) this.#emit({ kind: 'resumed', step: this.#step, notes })
+    else for (const text of notes) this.#emit({ kind: 'note', text })
     this.#clock = { begin: performance.now(), step: this.#step }
   }
 
@@ -420,7 +428,12 @@ class PretrainingRun {
     const metrics = this.#required(this.#metrics)
     const events = this.#required(this.#events)
     const { device, precision, instructionSet } = this.#required(this.#hardware)
-    const [tensors] = await Promise.all([trainer.exportState(), metrics.sync(), events.sync()])
+    const [tensors, matmul] = await Promise.all([
+      trainer.exportState(),
+      matmulChoices(device),
+      metrics.sync(),
+      events.sync(),
+    ])
     await this.#checkpoints.save(
       {
         format: checkpointFormat,
@@ -431,6 +444,7 @@ class PretrainingRun {
         device: device.name,
         precision,
         instructionSet,
+        ...(matmul !== undefined && { matmul }),
         interval: this.#interval,
         metricsPosition: metrics.position,
         events: { fileName: events.fileName, position: events.position },

@@ -3,5 +3,6 @@
 #include <napi.h>
 
 void register_tensors(Napi::Env env, Napi::Object exports);
+void register_graphs(Napi::Env env, Napi::Object exports);
 void register_text(Napi::Env env, Napi::Object exports);
 void register_files(Napi::Env env, Napi::Object exports);

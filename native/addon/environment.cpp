@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <unordered_map>
 #include <utility>
 
 namespace voltaic::addon {
@@ -89,6 +88,7 @@ void Environment::stop() {
     storage->device->allocator.release(storage->block);
     delete storage;
   }
+  graphs_.clear();
   devices_.clear();
 }
 
@@ -299,7 +299,9 @@ void Environment::deliver(napi_env env, napi_value, void*, void* data) {
     napi_reject_deferred(env, pending->deferred, result);
     return;
   }
-  if (pending->wants_bytes) {
+  if (pending->result == Pending::Result::text) {
+    napi_create_string_utf8(env, pending->bytes.data(), NAPI_AUTO_LENGTH, &result);
+  } else if (pending->result == Pending::Result::bytes) {
     void* to = nullptr;
     // It fails in a thread that is being terminated: nobody waits for the promise any more.
     if (napi_create_arraybuffer(env, pending->bytes.size(), &to, &result) != napi_ok) return;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "../engine/allocator.h"
@@ -29,6 +31,17 @@ struct Device {
   Stream stream;  // after the allocator: ends first, so no running kernel loses its memory
   std::vector<voltaic_kernel> kernels;  // by op number; nullptr where the backend has none
   uint64_t told_to_v8 = 0;              // reserved bytes that V8 knows of
+
+  // The capture under way: its graph's number, 0 for none; its pool; what made it fail already.
+  uint64_t capturing = 0;
+  uint32_t capture_pool = 0;
+  std::string capture_failure;
+};
+
+// A captured graph. Its pool may be shared with other graphs.
+struct Graph {
+  Device* device;
+  uint32_t pool;
 };
 
 struct Storage {
@@ -70,16 +83,33 @@ class Environment {
   Slot* find(double handle);  // nullptr: freed, or never was
   Slot* find_or_explain(double handle, const char* what);
 
-  // ---- completions of downloads and markers, delivered on the JavaScript thread
+  // ---- captured graphs, by number
+  // like: a graph whose memory the new one shares, or 0.
+  voltaic_status begin_capture(int32_t device, uint64_t like, uint64_t& number);
+  // Blocks until the graph is there. Not kept, or failed: nothing is left of it.
+  voltaic_status end_capture(int32_t device, bool keep);
+  voltaic_status launch(uint64_t graph);
+  voltaic_status release_graph(uint64_t graph);
+  // Moving data is refused while a graph is being captured, and makes the capture fail.
+  voltaic_status refuse_in_capture(Device& device, const char* what);
+
+  // ---- completions of downloads, markers and settings, delivered on the JavaScript thread
   struct Pending {
     Environment* environment;
     napi_deferred deferred;
+    enum class Result : uint8_t { nothing, bytes, text } result = Result::nothing;
     std::vector<char> bytes;
-    bool wants_bytes = false;
     StreamError error;
   };
   Pending* begin_pending(napi_value* promise);
-  void finish_pending(Pending* pending);  // on the stream's thread
+  void finish_pending(Pending* pending);  // on any thread
+  // The completion that finishes it.
+  Completion finisher(Pending* pending) {
+    return [this, pending](StreamError error) {
+      pending->error = std::move(error);
+      finish_pending(pending);
+    };
+  }
 
   napi_env env;
   double* command = nullptr;  // the bound command buffer
@@ -94,6 +124,7 @@ class Environment {
   void stop();
   double new_slot(Storage* storage, int32_t device, const voltaic_tensor& tensor);
   void tell_v8(Device& device);
+  void close_pool(const Graph& graph);
   voltaic_status fail(voltaic_status status, std::string message) {
     last_error = std::move(message);
     return status;
@@ -102,6 +133,8 @@ class Environment {
   std::vector<std::unique_ptr<Device>> devices_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_slots_;
+  std::unordered_map<uint64_t, Graph> graphs_;
+  uint64_t last_graph_ = 0;
   napi_threadsafe_function deliveries_ = nullptr;
   int pending_count_ = 0;
 };

@@ -1,8 +1,6 @@
 // The functions that JavaScript calls for devices, tensors and kernels. The hot ones take numbers
 // alone: shapes, handles and attributes stand in a command buffer that is bound once.
-#include <exception>
 #include <future>
-#include <limits>
 #include <string>
 #include <utility>
 
@@ -10,89 +8,10 @@
 #include "../engine/parallel.h"
 #include "addon.h"
 #include "environment.h"
+#include "values.h"
 
 namespace voltaic::addon {
 namespace {
-
-template <size_t count>
-struct Arguments {
-  napi_value values[count] = {};
-  Arguments(napi_env env, napi_callback_info info) {
-    size_t given = count;
-    napi_get_cb_info(env, info, &given, values, nullptr, nullptr);
-  }
-};
-
-double number(napi_env env, napi_value value) {
-  double result = 0;
-  napi_get_value_double(env, value, &result);
-  return result;
-}
-int32_t integer(napi_env env, napi_value value) {
-  const double given = number(env, value);
-  if (!(given > std::numeric_limits<int32_t>::min())) return std::numeric_limits<int32_t>::min();
-  return given < std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(given)
-                                                     : std::numeric_limits<int32_t>::max();
-}
-
-napi_value number_value(napi_env env, double value) {
-  napi_value result;
-  napi_create_double(env, value, &result);
-  return result;
-}
-
-napi_value text_value(napi_env env, const std::string& text) {
-  napi_value result;
-  napi_create_string_utf8(env, text.data(), text.size(), &result);
-  return result;
-}
-
-void set(napi_env env, napi_value object, const char* name, napi_value value) {
-  napi_set_named_property(env, object, name, value);
-}
-
-struct Bytes {
-  void* data = nullptr;
-  size_t length = 0;
-};
-Bytes typed_array_bytes(napi_env env, napi_value value) {
-  napi_typedarray_type type;
-  Bytes bytes;
-  size_t elements = 0;
-  if (napi_get_typedarray_info(env, value, &type, &elements, &bytes.data, nullptr, nullptr) !=
-      napi_ok)
-    return {};
-  switch (type) {
-    case napi_int16_array:
-    case napi_uint16_array:
-      bytes.length = elements * 2;
-      break;
-    case napi_int32_array:
-    case napi_uint32_array:
-    case napi_float32_array:
-      bytes.length = elements * 4;
-      break;
-    case napi_float64_array:
-    case napi_bigint64_array:
-    case napi_biguint64_array:
-      bytes.length = elements * 8;
-      break;
-    default:
-      bytes.length = elements;
-  }
-  return bytes;
-}
-
-// Runs body; a C++ exception becomes a JavaScript error.
-template <class Body>
-napi_value guarded(napi_env env, Body&& body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    napi_throw_error(env, "ERR_BACKEND", error.what());
-  }
-  return nullptr;
-}
 
 // ---- devices
 
@@ -167,6 +86,7 @@ napi_value device_info(napi_env env, napi_callback_info info) {
   set(env, result, "buildInfo", text_value(env, device->backend->build_info));
   set(env, result, "name", text_value(env, description.name));
   set(env, result, "instructionSet", text_value(env, description.instruction_set));
+  set(env, result, "matmulLibrary", text_value(env, description.matmul_library));
   set(env, result, "totalBytes", number_value(env, static_cast<double>(description.total_bytes)));
   set(env, result, "freeBytes", number_value(env, static_cast<double>(description.free_bytes)));
   napi_get_boolean(env, description.bfloat16_is_fast != 0, &fast);
@@ -311,7 +231,9 @@ napi_value upload(napi_env env, napi_callback_info info) {
         environment.find_or_explain(number(env, arguments.values[0]), "upload");
     if (slot == nullptr) return number_value(env, VOLTAIC_ERROR_DISPOSED);
     const Bytes bytes = typed_array_bytes(env, arguments.values[1]);
-    const voltaic_status status = check_length(environment, *slot, bytes.length, "upload");
+    voltaic_status status = check_length(environment, *slot, bytes.length, "upload");
+    if (status == VOLTAIC_OK)
+      status = environment.refuse_in_capture(*slot->storage->device, "an upload");
     if (status == VOLTAIC_OK)
       slot->storage->device->stream.queue_upload(slot->tensor.data, bytes.data, bytes.length);
     return number_value(env, status);
@@ -325,17 +247,18 @@ napi_value download(napi_env env, napi_callback_info info) {
     Environment& environment = Environment::of(env);
     const Slot* const slot = environment.find_or_explain(number(env, arguments.values[0]), "data");
     if (slot == nullptr) return number_value(env, -VOLTAIC_ERROR_DISPOSED);
+    if (const voltaic_status status =
+            environment.refuse_in_capture(*slot->storage->device, "reading a tensor");
+        status != VOLTAIC_OK)
+      return number_value(env, -status);
     napi_value promise;
     Environment::Pending* const pending = environment.begin_pending(&promise);
-    pending->wants_bytes = true;
+    pending->result = Environment::Pending::Result::bytes;
     pending->bytes.resize(static_cast<size_t>(slot->tensor.elements) *
                           dtype_size(slot->tensor.dtype));
     slot->storage->device->stream.queue_download(pending->bytes.data(), slot->tensor.data,
                                                  pending->bytes.size(),
-                                                 [&environment, pending](StreamError error) {
-                                                   pending->error = std::move(error);
-                                                   environment.finish_pending(pending);
-                                                 });
+                                                 environment.finisher(pending));
     return promise;
   });
 }
@@ -348,7 +271,9 @@ napi_value download_sync(napi_env env, napi_callback_info info) {
     const Slot* const slot = environment.find_or_explain(number(env, arguments.values[0]), "data");
     if (slot == nullptr) return number_value(env, VOLTAIC_ERROR_DISPOSED);
     const Bytes bytes = typed_array_bytes(env, arguments.values[1]);
-    const voltaic_status status = check_length(environment, *slot, bytes.length, "data");
+    voltaic_status status = check_length(environment, *slot, bytes.length, "data");
+    if (status == VOLTAIC_OK)
+      status = environment.refuse_in_capture(*slot->storage->device, "reading a tensor");
     if (status != VOLTAIC_OK) return number_value(env, status);
     std::promise<StreamError> reached;
     slot->storage->device->stream.queue_download(
@@ -360,19 +285,19 @@ napi_value download_sync(napi_env env, napi_callback_info info) {
   });
 }
 
-// synchronize(device) -> Promise<void>
+// synchronize(device) -> Promise<void>, or minus the status
 napi_value synchronize(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
   return guarded(env, [&] {
     Environment& environment = Environment::of(env);
     Device* const device = environment.device(integer(env, arguments.values[0]));
     if (device == nullptr) throw std::runtime_error("synchronize: no such device");
+    if (const voltaic_status status = environment.refuse_in_capture(*device, "waiting");
+        status != VOLTAIC_OK)
+      return number_value(env, -status);
     napi_value promise;
     Environment::Pending* const pending = environment.begin_pending(&promise);
-    device->stream.queue_marker([&environment, pending](StreamError error) {
-      pending->error = std::move(error);
-      environment.finish_pending(pending);
-    });
+    device->stream.queue_marker(environment.finisher(pending));
     return promise;
   });
 }
@@ -396,15 +321,19 @@ napi_value memory_stats(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// emptyCache(device): blocks until the stream is idle, then gives cached memory back
+// emptyCache(device) -> status: blocks until the stream is idle, then gives cached memory back
 napi_value empty_cache(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
-  return guarded(env, [&]() -> napi_value {
-    Device* const device = Environment::of(env).device(integer(env, arguments.values[0]));
+  return guarded(env, [&] {
+    Environment& environment = Environment::of(env);
+    Device* const device = environment.device(integer(env, arguments.values[0]));
     if (device == nullptr) throw std::runtime_error("emptyCache: no such device");
-    device->stream.drain();
-    device->allocator.release_cached();
-    return nullptr;
+    const voltaic_status status = environment.refuse_in_capture(*device, "emptying the cache");
+    if (status == VOLTAIC_OK) {
+      device->stream.drain();
+      device->allocator.release_cached();
+    }
+    return number_value(env, status);
   });
 }
 
@@ -451,9 +380,5 @@ void register_tensors(Napi::Env env, Napi::Object exports) {
       {"setMemoryLimit", set_memory_limit},
       {"lastError", last_error},
   };
-  for (const auto& entry : functions) {
-    napi_value function;
-    napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.function, nullptr, &function);
-    napi_set_named_property(env, exports, entry.name, function);
-  }
+  for (const auto& entry : functions) export_function(env, exports, entry.name, entry.function);
 }

@@ -29,6 +29,7 @@ CachingAllocator::CachingAllocator(const voltaic_backend* backend, int32_t devic
 }
 
 CachingAllocator::~CachingAllocator() {
+  while (!pools_.empty()) close_pool(pools_.begin()->first);
   release_cached();
   for (void* slab : slabs_) backend_->memory_release(device_, slab);
 }
@@ -40,16 +41,24 @@ void CachingAllocator::count_allocation(size_t bytes) {
     statistics_.peak_allocated_bytes = statistics_.allocated_bytes;
 }
 
+void* CachingAllocator::take(FreeBlocks& from, size_t rounded) {
+  const auto found = from.find(rounded);
+  if (found == from.end() || found->second.empty()) return nullptr;
+  void* const data = found->second.back();
+  found->second.pop_back();
+  return data;
+}
+
 bool CachingAllocator::take_cached(size_t bytes, Block& out) {
   if (bytes == 0) {
     out = {};
     return true;
   }
   const size_t rounded = size_class(bytes);
-  const auto found = free_.find(rounded);
-  if (found == free_.end() || found->second.empty()) return false;
-  out = {found->second.back(), rounded};
-  found->second.pop_back();
+  void* data = pool_ == 0 ? nullptr : take(pools_[pool_], rounded);
+  if (data == nullptr) data = take(free_, rounded);
+  if (data == nullptr) return false;
+  out = {data, rounded, pool_};
   count_allocation(rounded);
   return true;
 }
@@ -94,7 +103,7 @@ voltaic_status CachingAllocator::take_new(size_t bytes, Block& out, std::string&
   } else if (const voltaic_status status = reserve(rounded, &data, message); status != VOLTAIC_OK) {
     return status;
   }
-  out = {data, rounded};
+  out = {data, rounded, pool_};
   count_allocation(rounded);
   return VOLTAIC_OK;
 }
@@ -102,7 +111,23 @@ voltaic_status CachingAllocator::take_new(size_t bytes, Block& out, std::string&
 void CachingAllocator::release(const Block& block) {
   if (block.data == nullptr) return;
   statistics_.allocated_bytes -= block.bytes;
-  free_[block.bytes].push_back(block.data);
+  auto owner = pools_.find(block.pool);
+  if (owner == pools_.end()) owner = pools_.find(pool_);
+  (owner == pools_.end() ? free_ : owner->second)[block.bytes].push_back(block.data);
+}
+
+uint32_t CachingAllocator::open_pool() {
+  pools_[++last_pool_];
+  return last_pool_;
+}
+
+void CachingAllocator::close_pool(uint32_t pool) {
+  const auto closed = pools_.find(pool);
+  if (closed == pools_.end()) return;
+  for (const auto& [bytes, blocks] : closed->second)
+    free_[bytes].insert(free_[bytes].end(), blocks.begin(), blocks.end());
+  pools_.erase(closed);
+  if (pool_ == pool) pool_ = 0;
 }
 
 bool CachingAllocator::has_cached() const {

@@ -5,6 +5,10 @@
 // queued later. Sizes are rounded to eight steps an octave, and a freed block serves only its own
 // size class, so a training step that repeats its allocations finds every block again. Small blocks
 // are cut from slabs. Used from one thread.
+//
+// A captured graph keeps the addresses that it was captured with, so it has a pool: what is
+// allocated while one is in use belongs to it, and comes back to it alone when it is freed. Nothing
+// outside of the graph ever gets these addresses while the pool is open.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -27,7 +31,8 @@ struct MemoryStatistics {
 
 struct Block {
   void* data = nullptr;
-  size_t bytes = 0;  // the size class
+  size_t bytes = 0;   // the size class
+  uint32_t pool = 0;  // whose it is; 0 is nobody's
 };
 
 class CachingAllocator {
@@ -43,7 +48,8 @@ class CachingAllocator {
   voltaic_status allocate(size_t bytes, Block& out, std::string& message, Wait&& wait_for_stream) {
     if (take_cached(bytes, out)) return VOLTAIC_OK;
     voltaic_status status = take_new(bytes, out, message);
-    if (status == VOLTAIC_ERROR_OUT_OF_MEMORY && has_cached()) {
+    // A stream that is being captured cannot be waited for.
+    if (status == VOLTAIC_ERROR_OUT_OF_MEMORY && pool_ == 0 && has_cached()) {
       wait_for_stream();
       release_cached();
       status = take_new(bytes, out, message);
@@ -53,10 +59,23 @@ class CachingAllocator {
   void release(const Block& block);
   // Gives cached blocks back to the backend. The caller has waited for the stream.
   void release_cached();
+
+  // ---- pools
+  uint32_t open_pool();
+  // From now on blocks are the pool's, those freed too: what was captured may have used them. Free
+  // blocks that are nobody's may be taken. 0: back to normal.
+  void use_pool(uint32_t pool) { pool_ = pool; }
+  // The graph is gone: its free blocks are nobody's, those in use when they are freed.
+  void close_pool(uint32_t pool);
+
   void set_limit(uint64_t bytes) { statistics_.limit_bytes = bytes; }
   const MemoryStatistics& statistics() const { return statistics_; }
 
  private:
+  // Size class -> blocks; order of use is last in, first out.
+  using FreeBlocks = std::unordered_map<size_t, std::vector<void*>>;
+
+  static void* take(FreeBlocks& from, size_t rounded);
   bool take_cached(size_t bytes, Block& out);
   voltaic_status take_new(size_t bytes, Block& out, std::string& message);
   bool has_cached() const;
@@ -65,8 +84,9 @@ class CachingAllocator {
 
   const voltaic_backend* backend_;
   int32_t device_;
-  std::unordered_map<size_t, std::vector<void*>>
-      free_;  // size class -> blocks; order of use is last in, first out
+  FreeBlocks free_;
+  std::unordered_map<uint32_t, FreeBlocks> pools_;
+  uint32_t pool_ = 0, last_pool_ = 0;
   std::vector<void*> slabs_;
   char* slab_ = nullptr;
   size_t slab_left_ = 0;

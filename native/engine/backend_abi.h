@@ -119,8 +119,9 @@ typedef struct voltaic_backend {
   voltaic_status (*synchronize)(voltaic_stream* stream, char* message);
 
   // As copy from device to host, but returns at once: done is called when `to` has the bytes, or
-  // with what failed until then. Not called when read itself returns an error. NULL where the
-  // backend has none: the engine copies and synchronizes.
+  // with what failed until then. Not called when read itself returns an error. Reads are answered
+  // in order, and before a synchronize that was called after them returns; stream_destroy answers
+  // those that are left. NULL where the backend has none: the engine copies and synchronizes.
   voltaic_status (*read)(voltaic_stream* stream, void* to, const void* from, size_t bytes,
                          voltaic_read_done done, void* context, char* message);
 
@@ -132,9 +133,9 @@ typedef struct voltaic_backend {
   void (*graph_destroy)(voltaic_graph* graph);
 
   // Choices that decide a stream's bits beside the build and the card, as text: a run writes them
-  // down and takes them back. Name: "matmul", the choices among a matmul library's algorithms. get
-  // writes at most length bytes, the ending 0 included, and the length that is needed to `needed`.
-  // NULL where the backend has none.
+  // down and takes them back. Name: "matmul", the choices among a matmul library's algorithms; set
+  // also takes "tune": algorithms are timed at first use. get writes at most length bytes, the
+  // ending 0 included, and the length that is needed to `needed`. NULL where the backend has none.
   voltaic_status (*setting_get)(voltaic_stream* stream, const char* name, char* text, size_t length,
                                 size_t* needed, char* message);
   voltaic_status (*setting_set)(voltaic_stream* stream, const char* name, const char* text,

@@ -40,6 +40,9 @@ Stream::~Stream() {
   }
   wake_.notify_all();
   thread_.join();
+  if (capturing_) end_capture(0);
+  while (!graphs_.empty()) destroy_graph(graphs_.begin()->first);
+  // Answers the reads that are under way; their buffers are their callers', who wait for that.
   backend_->stream_destroy(stream_);
 }
 
@@ -109,6 +112,41 @@ void Stream::queue_marker(Completion done) {
   finish_push();
 }
 
+void Stream::queue_task(Task task, Completion done) {
+  Command& command = begin_push();
+  command.kind = Kind::task;
+  command.task = std::move(task);
+  command.done = std::move(done);
+  finish_push();
+}
+
+void Stream::queue_capture_begin() {
+  begin_push().kind = Kind::capture_begin;
+  finish_push();
+}
+
+void Stream::queue_capture_end(uint64_t graph, Completion done) {
+  Command& command = begin_push();
+  command.kind = Kind::capture_end;
+  command.graph = graph;
+  command.done = std::move(done);
+  finish_push();
+}
+
+void Stream::queue_launch(uint64_t graph) {
+  Command& command = begin_push();
+  command.kind = Kind::launch;
+  command.graph = graph;
+  finish_push();
+}
+
+void Stream::queue_graph_destroy(uint64_t graph) {
+  Command& command = begin_push();
+  command.kind = Kind::graph_destroy;
+  command.graph = graph;
+  finish_push();
+}
+
 StreamError Stream::wait() {
   std::promise<StreamError> reached;
   std::future<StreamError> result = reached.get_future();
@@ -125,10 +163,93 @@ void Stream::drain() {
   reached.get_future().get();
 }
 
+// The first failure stays until it is reported.
+void Stream::note(voltaic_status status, std::string message) {
+  if (status != VOLTAIC_OK && error().status == VOLTAIC_OK) error() = {status, std::move(message)};
+}
+
 void Stream::synchronize() {
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
   const voltaic_status status = backend_->synchronize(stream_, message);
-  if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK) error_ = {status, message};
+  note(status, message);
+}
+
+void Stream::copy_down(Command& command) {
+  if (error_.status == VOLTAIC_OK && command.bytes > 0) {
+    char message[VOLTAIC_MESSAGE_LENGTH] = "";
+    const voltaic_status status = backend_->copy(stream_, command.to, command.from, command.bytes,
+                                                 VOLTAIC_COPY_DEVICE_TO_HOST, message);
+    note(status, std::string("download: ") + message);
+  }
+  synchronize();
+  const Completion done = std::exchange(command.done, nullptr);
+  StreamError failed = std::exchange(error_, {});
+  if (done) done(std::move(failed));
+}
+
+void Stream::read(Command& command) {
+  auto done = std::make_unique<Completion>(std::exchange(command.done, nullptr));
+  StreamError failed = std::exchange(error_, {});
+  if (failed.status == VOLTAIC_OK) {
+    char message[VOLTAIC_MESSAGE_LENGTH] = "";
+    const auto answer = [](void* context, voltaic_status status, const char* text) {
+      const std::unique_ptr<Completion> asked(static_cast<Completion*>(context));
+      if (*asked) (*asked)(status == VOLTAIC_OK ? StreamError{} : StreamError{status, text});
+    };
+    const voltaic_status status = backend_->read(stream_, command.to, command.from, command.bytes,
+                                                 answer, done.get(), message);
+    if (status == VOLTAIC_OK) {
+      done.release();  // answer's, which may have been called already
+      return;
+    }
+    failed = {status, message};
+  }
+  if (*done) (*done)(std::move(failed));
+}
+
+void Stream::begin_capture() {
+  in_capture_ = true;
+  capture_error_ = error_;
+  if (error_.status != VOLTAIC_OK) return;
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  const voltaic_status status = backend_->capture_begin(stream_, message);
+  capturing_ = status == VOLTAIC_OK;
+  note(status, std::string("capture: ") + message);
+}
+
+StreamError Stream::end_capture(uint64_t number) {
+  voltaic_graph* graph = nullptr;
+  if (capturing_) {
+    char message[VOLTAIC_MESSAGE_LENGTH] = "";
+    const voltaic_status status = backend_->capture_end(stream_, &graph, message);
+    note(status, std::string("capture: ") + message);
+  }
+  capturing_ = in_capture_ = false;
+  StreamError failed = std::exchange(capture_error_, {});
+  if (graph == nullptr) return failed;
+  if (number == 0 || failed.status != VOLTAIC_OK) {
+    backend_->graph_destroy(graph);
+  } else {
+    graphs_[number] = graph;
+  }
+  return failed;
+}
+
+void Stream::launch(uint64_t number) {
+  if (error().status != VOLTAIC_OK) return;
+  const auto found = graphs_.find(number);
+  if (found == graphs_.end()) return note(VOLTAIC_ERROR_DISPOSED, "launch: there is no such graph");
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  const voltaic_status status = backend_->graph_launch(stream_, found->second, message);
+  note(status, std::string("launch: ") + message);
+}
+
+void Stream::destroy_graph(uint64_t number) {
+  const auto found = graphs_.find(number);
+  if (found == graphs_.end()) return;
+  synchronize();  // it may be running
+  backend_->graph_destroy(found->second);
+  graphs_.erase(found);
 }
 
 void Stream::execute(Command& command) {
@@ -136,7 +257,7 @@ void Stream::execute(Command& command) {
   voltaic_status status = VOLTAIC_OK;
   switch (command.kind) {
     case Kind::kernel: {
-      if (error_.status != VOLTAIC_OK) return;
+      if (error().status != VOLTAIC_OK) return;
       voltaic_call call = {};
       call.struct_size = sizeof call;
       call.tensor_count = command.tensor_count;
@@ -146,31 +267,45 @@ void Stream::execute(Command& command) {
       call.stream = stream_;
       call.message = message;
       status = command.kernel(&call);
-      if (status != VOLTAIC_OK) error_ = {status, std::string(command.op) + ": " + message};
+      if (status != VOLTAIC_OK) note(status, std::string(command.op) + ": " + message);
       return;
     }
     case Kind::upload:
       status = backend_->copy(stream_, command.to, command.from, command.bytes,
                               VOLTAIC_COPY_HOST_TO_DEVICE, message);
-      if (status != VOLTAIC_OK && error_.status == VOLTAIC_OK)
-        error_ = {status, std::string("upload: ") + message};
+      note(status, std::string("upload: ") + message);
       command.staging.reset();
       return;
     case Kind::download:
-      if (error_.status == VOLTAIC_OK && command.bytes > 0) {
-        status = backend_->copy(stream_, command.to, command.from, command.bytes,
-                                VOLTAIC_COPY_DEVICE_TO_HOST, message);
-        if (status != VOLTAIC_OK) error_ = {status, std::string("download: ") + message};
-      }
-      [[fallthrough]];
+      if (backend_->read != nullptr) return read(command);
+      return copy_down(command);
     case Kind::marker:
     case Kind::fence: {
       synchronize();
-      StreamError error = command.kind == Kind::fence ? StreamError{} : std::exchange(error_, {});
+      StreamError failed = command.kind == Kind::fence ? StreamError{} : std::exchange(error_, {});
       const Completion done = std::exchange(command.done, nullptr);
-      if (done) done(std::move(error));
+      if (done) done(std::move(failed));
       return;
     }
+    case Kind::task: {
+      const Task task = std::exchange(command.task, nullptr);
+      const Completion done = std::exchange(command.done, nullptr);
+      StreamError failed = task(stream_);
+      if (done) done(std::move(failed));
+      return;
+    }
+    case Kind::capture_begin:
+      return begin_capture();
+    case Kind::capture_end: {
+      const Completion done = std::exchange(command.done, nullptr);
+      StreamError failed = end_capture(command.graph);
+      if (done) done(std::move(failed));
+      return;
+    }
+    case Kind::launch:
+      return launch(command.graph);
+    case Kind::graph_destroy:
+      return destroy_graph(command.graph);
   }
 }
 

@@ -3,7 +3,8 @@
 // JavaScript queues kernels and copies and goes on; the stream's thread takes them from a ring and
 // calls the backend. The CPU backend computes in that thread (and the worker pool), a device
 // backend launches from it. A kernel that fails leaves its error on the stream; what was queued
-// behind it is skipped, and the next wait or download reports it.
+// behind it is skipped, and the next wait or download reports it. Where the backend can read
+// without waiting, a download does not hold up what is queued behind it.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -13,6 +14,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "backend_abi.h"
@@ -28,15 +30,18 @@ struct StreamError {
   std::string message;
 };
 
-// Called on the stream's thread when a download or a marker has been reached.
+// Called once when a download, a marker or a task has been done, on the stream's thread or one of
+// the backend's.
 using Completion = std::function<void(StreamError)>;
+// Something to be done on the stream's thread; its error is its own, not the stream's.
+using Task = std::function<StreamError(voltaic_stream*)>;
 
 class Stream {
  public:
   // Throws std::runtime_error when the backend gives no stream.
   Stream(const voltaic_backend* backend, int32_t device);
-  // Ends after the command that is running; commands still queued are dropped, their completions
-  // called with an error.
+  // Ends after the command that is running and the reads under way; commands still queued are
+  // dropped, their completions called with an error. Graphs that are left are destroyed.
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -49,13 +54,35 @@ class Stream {
   // to must stay valid until done is called.
   void queue_download(void* to, const void* from, size_t bytes, Completion done);
   void queue_marker(Completion done);
+  void queue_task(Task task, Completion done);
+
+  // Captured graphs, where the backend has them. Between begin and end kernels are noted down, not
+  // done; nothing else may be queued there. What fails in between is the capture's failure: `done`
+  // of its end gets it, and there is no graph then. An error from before stays on the stream, and
+  // the capture fails for it. Graphs have numbers of the caller's; 0 throws away what was captured.
+  void queue_capture_begin();
+  void queue_capture_end(uint64_t graph, Completion done);
+  void queue_launch(uint64_t graph);
+  void queue_graph_destroy(uint64_t graph);
+
   // Blocks until all that is queued has been done; takes the error.
   StreamError wait();
   // Blocks as wait() does, but leaves the error for the next download or wait to report.
   void drain();
 
  private:
-  enum class Kind : uint8_t { kernel, upload, download, marker, fence };
+  enum class Kind : uint8_t {
+    kernel,
+    upload,
+    download,
+    marker,
+    fence,
+    task,
+    capture_begin,
+    capture_end,
+    launch,
+    graph_destroy
+  };
   struct Command {
     Kind kind = Kind::marker;
     uint32_t tensor_count = 0, attribute_count = 0;
@@ -64,8 +91,10 @@ class Stream {
     void* to = nullptr;
     const void* from = nullptr;
     size_t bytes = 0;
+    uint64_t graph = 0;
     std::unique_ptr<char[]> staging;
     Completion done;
+    Task task;
     voltaic_tensor tensors[kMostTensors];
     double attributes[kMostAttributes];
   };
@@ -75,6 +104,14 @@ class Stream {
   void work();
   void execute(Command& command);
   void synchronize();
+  void copy_down(Command& command);
+  void read(Command& command);
+  void begin_capture();
+  StreamError end_capture(uint64_t number);
+  void launch(uint64_t number);
+  void destroy_graph(uint64_t number);
+  void note(voltaic_status status, std::string message);
+  StreamError& error() { return in_capture_ ? capture_error_ : error_; }
 
   const voltaic_backend* backend_;
   voltaic_stream* stream_ = nullptr;
@@ -84,7 +121,12 @@ class Stream {
   std::atomic<bool> sleeping_{false}, stop_{false};
   std::mutex mutex_;
   std::condition_variable wake_, drained_;
-  StreamError error_;  // touched by the stream's thread alone
+  // Touched by the stream's thread alone.
+  StreamError error_;          // not reported yet
+  StreamError capture_error_;  // of the capture under way
+  bool in_capture_ = false;    // between begin and end, whether begin worked or not
+  bool capturing_ = false;     // the backend notes down
+  std::unordered_map<uint64_t, voltaic_graph*> graphs_;
   std::thread thread_;
 };
 

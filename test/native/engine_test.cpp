@@ -1,6 +1,9 @@
 // The engine by itself: Philox, the caching allocator, the stream.
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <future>
+#include <mutex>
 #include <stdexcept>
 
 #include "../../native/cpu/backend.h"
@@ -106,6 +109,74 @@ TEST(allocator_limit_is_an_error_with_numbers) {
   allocator.release(b);
 }
 
+TEST(allocator_pools_keep_their_blocks) {
+  CachingAllocator allocator(backend(), 0, 0);
+  std::string message;
+  const auto take = [&](size_t bytes) {
+    Block block;
+    EXPECT(allocate(allocator, bytes, block, message) == VOLTAIC_OK);
+    return block;
+  };
+  const Block before = take(100000), used = take(100000);
+  allocator.release(before);
+  const uint32_t pool = allocator.open_pool();
+  allocator.use_pool(pool);
+  // What is free and nobody's may become the pool's; what is freed meanwhile, too.
+  const Block borrowed = take(100000), small = take(300);
+  EXPECT(borrowed.data == before.data && borrowed.pool == pool);
+  const Block fresh = take(100000);
+  allocator.release(borrowed);
+  allocator.release(used);
+  EXPECT(take(100000).data == used.data);
+  EXPECT(take(100000).data == borrowed.data);
+  const Block again = {borrowed.data, borrowed.bytes, pool};
+  allocator.release(again);
+  allocator.use_pool(0);
+  // Outside nobody gets them, not even when they are freed there.
+  allocator.release(small);
+  allocator.release(fresh);
+  const Block outside = take(100000);
+  EXPECT(outside.data != fresh.data && outside.data != borrowed.data && outside.pool == 0);
+  EXPECT(take(300).data != small.data);
+  allocator.release(outside);
+  // Another capture's pool is another's; the first one used again has its own.
+  const uint32_t other = allocator.open_pool();
+  EXPECT(other != pool);
+  allocator.use_pool(other);
+  const Block elsewhere = take(100000);
+  EXPECT(elsewhere.data == outside.data && elsewhere.pool == other);
+  allocator.use_pool(pool);
+  EXPECT(take(100000).data == fresh.data);
+  allocator.use_pool(0);
+  // Closed: free blocks are nobody's at once, others when they are freed.
+  allocator.close_pool(other);
+  const uint64_t reserved = allocator.statistics().reserved_bytes;
+  allocator.release(elsewhere);
+  EXPECT(take(100000).data == elsewhere.data);
+  allocator.close_pool(pool);
+  EXPECT(take(100000).data == borrowed.data);
+  EXPECT(allocator.statistics().reserved_bytes == reserved);
+  allocator.close_pool(77);  // not there: nothing happens
+}
+
+TEST(allocator_does_not_wait_for_a_stream_under_capture) {
+  CachingAllocator allocator(backend(), 0, 4 << 20);
+  std::string message;
+  Block a, b;
+  EXPECT(allocate(allocator, 3 << 20, a, message) == VOLTAIC_OK);
+  allocator.release(a);
+  const uint32_t pool = allocator.open_pool();
+  allocator.use_pool(pool);
+  bool waited = false;
+  EXPECT(allocator.allocate(2 << 20, b, message, [&] { waited = true; }) ==
+         VOLTAIC_ERROR_OUT_OF_MEMORY);
+  EXPECT(!waited);
+  allocator.close_pool(pool);
+  EXPECT(allocate(allocator, 2 << 20, b, message) == VOLTAIC_OK);
+  EXPECT(b.pool == 0);
+  allocator.release(b);
+}
+
 namespace {
 std::atomic<int> runs{0};
 voltaic_status count_run(const voltaic_call* call) {
@@ -164,6 +235,217 @@ TEST(stream_ends_with_work_queued) {
     for (int k = 0; k < 50; k++) stream.queue_marker([&](StreamError) { completions++; });
   }
   EXPECT(completions == 20 * 50);
+}
+
+// A backend that answers reads on a thread of its own, when the test lets it, and captures graphs
+// as counts of kernels.
+namespace {
+struct SlowRead {
+  void* to;
+  const void* from;
+  size_t bytes;
+  voltaic_read_done done;
+  void* context;
+};
+struct Fake {
+  std::mutex mutex;
+  std::vector<SlowRead> reads;
+  std::atomic<int> kernels{0}, graphs{0}, launches{0};
+  std::atomic<bool> capturing{false}, refuses_read{false};
+} fake;
+
+void answer_reads(voltaic_status status, const char* message) {
+  std::vector<SlowRead> waiting;
+  {
+    const std::lock_guard<std::mutex> lock(fake.mutex);
+    waiting.swap(fake.reads);
+  }
+  for (const SlowRead& read : waiting) {
+    if (status == VOLTAIC_OK) std::memcpy(read.to, read.from, read.bytes);
+    read.done(read.context, status, message);
+  }
+}
+
+voltaic_status fake_kernel(const voltaic_call*) {
+  if (!fake.capturing) fake.kernels++;
+  return VOLTAIC_OK;
+}
+
+const voltaic_backend* fake_backend() {
+  static const voltaic_backend table = [] {
+    voltaic_backend made = *backend();
+    made.stream_create = [](int32_t, voltaic_stream** out, char*) {
+      *out = nullptr;
+      return VOLTAIC_OK;
+    };
+    made.stream_destroy = [](voltaic_stream*) { answer_reads(VOLTAIC_OK, ""); };
+    made.synchronize = [](voltaic_stream*, char* message) {
+      if (!fake.capturing) return VOLTAIC_OK;
+      std::strcpy(message, "waiting while capturing");
+      return VOLTAIC_ERROR_ARGUMENT;
+    };
+    made.read = [](voltaic_stream*, void* to, const void* from, size_t bytes,
+                   voltaic_read_done done, void* context, char* message) {
+      if (fake.refuses_read) {
+        std::strcpy(message, "no ring");
+        return VOLTAIC_ERROR_OUT_OF_MEMORY;
+      }
+      const std::lock_guard<std::mutex> lock(fake.mutex);
+      fake.reads.push_back({to, from, bytes, done, context});
+      return VOLTAIC_OK;
+    };
+    made.capture_begin = [](voltaic_stream*, char*) {
+      fake.capturing = true;
+      return VOLTAIC_OK;
+    };
+    made.capture_end = [](voltaic_stream*, voltaic_graph** out, char*) {
+      fake.capturing = false;
+      *out = reinterpret_cast<voltaic_graph*>(&fake);
+      fake.graphs++;
+      return VOLTAIC_OK;
+    };
+    made.graph_launch = [](voltaic_stream*, voltaic_graph*, char*) {
+      fake.launches++;
+      return VOLTAIC_OK;
+    };
+    made.graph_destroy = [](voltaic_graph*) { fake.graphs--; };
+    return made;
+  }();
+  return &table;
+}
+
+// Waits for a completion.
+struct Outcome {
+  std::promise<StreamError> promise;
+  std::future<StreamError> future = promise.get_future();
+  Completion completion() {
+    return [this](StreamError error) { promise.set_value(std::move(error)); };
+  }
+  bool waits() {
+    return future.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout;
+  }
+};
+}  // namespace
+
+TEST(stream_reads_do_not_hold_up_what_follows) {
+  Stream stream(fake_backend(), 0);
+  fake.kernels = 0;
+  const int source = 7;
+  int target = 0;
+  Outcome read, failed;
+  stream.queue_download(&target, &source, sizeof source, read.completion());
+  stream.queue_kernel(fake_kernel, "k", nullptr, 0, nullptr, 0);
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+  EXPECT(fake.kernels == 1);
+  EXPECT(read.waits());
+  answer_reads(VOLTAIC_OK, "");
+  EXPECT(read.future.get().status == VOLTAIC_OK && target == 7);
+  // What a read reports is that read's alone.
+  stream.queue_download(&target, &source, sizeof source, failed.completion());
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+  answer_reads(VOLTAIC_ERROR_ARGUMENT, "gather_rows: index[0] is 9");
+  const StreamError error = failed.future.get();
+  EXPECT(error.status == VOLTAIC_ERROR_ARGUMENT && error.message == "gather_rows: index[0] is 9");
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+}
+
+TEST(stream_errors_answer_a_read_at_once) {
+  Stream stream(fake_backend(), 0);
+  int target = 0;
+  Outcome noted, next, refused;
+  stream.queue_kernel(refuse, "gather_rows", nullptr, 0, nullptr, 0);
+  stream.queue_download(&target, &target, sizeof target, noted.completion());
+  EXPECT(noted.future.get().message == "gather_rows: index 9 is out of range");
+  stream.queue_download(&target, &target, sizeof target, next.completion());
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+  answer_reads(VOLTAIC_OK, "");
+  EXPECT(next.future.get().status == VOLTAIC_OK);
+  fake.refuses_read = true;
+  stream.queue_download(&target, &target, sizeof target, refused.completion());
+  EXPECT(refused.future.get().message == "no ring");
+  fake.refuses_read = false;
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+}
+
+TEST(stream_ends_with_reads_under_way) {
+  std::atomic<int> completions{0};
+  int target = 0;
+  for (int i = 0; i < 20; i++) {
+    Stream stream(fake_backend(), 0);
+    for (int k = 0; k < 50; k++)
+      stream.queue_download(&target, &target, sizeof target, [&](StreamError) { completions++; });
+  }
+  EXPECT(completions == 20 * 50);
+}
+
+TEST(stream_captures_launches_and_destroys) {
+  {
+    Stream stream(fake_backend(), 0);
+    fake.kernels = fake.launches = fake.graphs = 0;
+    Outcome made, thrown, failing, earlier;
+    stream.queue_capture_begin();
+    stream.queue_kernel(fake_kernel, "k", nullptr, 0, nullptr, 0);
+    stream.queue_capture_end(1, made.completion());
+    EXPECT(made.future.get().status == VOLTAIC_OK);
+    EXPECT(fake.kernels == 0 && fake.graphs == 1);
+    stream.queue_launch(1);
+    stream.queue_launch(1);
+    EXPECT(stream.wait().status == VOLTAIC_OK && fake.launches == 2);
+
+    stream.queue_capture_begin();
+    stream.queue_capture_end(0, thrown.completion());
+    EXPECT(thrown.future.get().status == VOLTAIC_OK && fake.graphs == 1);
+
+    // A kernel that fails is the capture's failure, and the stream goes on.
+    stream.queue_capture_begin();
+    stream.queue_kernel(refuse, "gather_rows", nullptr, 0, nullptr, 0);
+    stream.queue_capture_end(2, failing.completion());
+    EXPECT(failing.future.get().message == "gather_rows: index 9 is out of range");
+    EXPECT(stream.wait().status == VOLTAIC_OK && fake.graphs == 1);
+    stream.queue_launch(2);
+    EXPECT(stream.wait().status == VOLTAIC_ERROR_DISPOSED);
+
+    // What failed before fails the capture, runs nothing, and stays to be told.
+    stream.queue_kernel(refuse, "negate", nullptr, 0, nullptr, 0);
+    stream.queue_capture_begin();
+    stream.queue_kernel(fake_kernel, "k", nullptr, 0, nullptr, 0);
+    stream.queue_capture_end(3, earlier.completion());
+    EXPECT(earlier.future.get().status == VOLTAIC_ERROR_ARGUMENT);
+    EXPECT(stream.wait().message == "negate: index 9 is out of range");
+    EXPECT(fake.kernels == 0 && fake.graphs == 1);
+
+    stream.queue_graph_destroy(1);
+    stream.queue_graph_destroy(1);
+    EXPECT(stream.wait().status == VOLTAIC_OK && fake.graphs == 0);
+
+    // One that is left, and a capture that never ends, go with the stream.
+    Outcome left;
+    stream.queue_capture_begin();
+    stream.queue_capture_end(4, left.completion());
+    EXPECT(left.future.get().status == VOLTAIC_OK && fake.graphs == 1);
+    Outcome open;
+    stream.queue_capture_begin();
+    stream.queue_task([](voltaic_stream*) { return StreamError{}; }, open.completion());
+    open.future.get();
+  }
+  EXPECT(fake.graphs == 0 && !fake.capturing);
+}
+
+TEST(stream_tasks_run_in_order_and_keep_their_errors) {
+  Stream stream(backend(), 0);
+  runs = 0;
+  const double attribute = 0;
+  Outcome task;
+  stream.queue_kernel(count_run, "count", nullptr, 0, &attribute, 1);
+  int seen = -1;
+  stream.queue_task(
+      [&](voltaic_stream*) {
+        seen = runs;
+        return StreamError{VOLTAIC_ERROR_UNSUPPORTED, "another library"};
+      },
+      task.completion());
+  EXPECT(stream.wait().status == VOLTAIC_OK);
+  EXPECT(task.future.get().message == "another library" && seen == 1);
 }
 
 TEST(unknown_instruction_set_is_no_backend) { EXPECT(cpu_backend("avx9000") == nullptr); }
