@@ -1,4 +1,4 @@
-// What the gpu scripts need to know of the machine: where the package is, its card, the compiler, Python with PyTorch.
+// What the gpu scripts need to know of the machine: where the package is, its card, Python with PyTorch.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -32,13 +32,6 @@ export function card() {
     .split(',')
     .map((text) => text.trim())
   return { name, driver, architecture: capability.replace('.', ''), memory }
-}
-
-/** The CUDA compiler: CUDACXX, PATH, the usual folders. */
-export function findCompiler() {
-  return [process.env.CUDACXX, 'nvcc', '/usr/local/cuda/bin/nvcc', '/opt/cuda/bin/nvcc'].find(
-    (name) => name && outputOf(name, ['--version']) !== undefined,
-  )
 }
 
 /** A Python with PyTorch: VOLTAIC_PYTHON, else python3. undefined when it has none. */

@@ -81,7 +81,7 @@ export function markdown(results) {
         ? `Ceilings of this run: copy ${number(ceilings.copyBytesPerSecond / 1e9, 0)} GB/s (Voltaic ${number(ceilings.own.copyBytesPerSecond / 1e9, 0)}` +
           `, PyTorch ${number(ceilings.torch.copyBytesPerSecond / 1e9, 0) || 'none'}), product ${number(ceilings.productFlops / 1e12, 1)} TFLOP/s ` +
           `(Voltaic ${number(ceilings.own.productFlops / 1e12, 1)}, PyTorch ${number(ceilings.torch.productFlops / 1e12, 1) || 'none'}); ` +
-          `${ceilings.what}. A kernel that does nothing takes ${microseconds(ceilings.launchSeconds)} us a call.`
+          `${ceilings.what}. A kernel that does nothing takes ${microseconds(ceilings.launchSeconds)} us in a graph, ${microseconds(ceilings.queueSeconds)} us queued alone.`
         : '',
     ]
       .filter(Boolean)
@@ -108,7 +108,7 @@ export function markdown(results) {
     )
   if (kernels.length > 0)
     parts.push(
-      `## Kernels\n\nTimes in microseconds, medians of rounds; * says how fast calls are queued rather than how fast they run.\n\n${table(
+      `## Kernels\n\nTimes in microseconds, medians of rounds; * says how fast kernels are launched rather than how fast they run.\n\n${table(
         ['kernel', 'us', 'GB/s', 'TFLOP/s', '% of ceiling', 'PyTorch, us', 'PyTorch / ours', 'spread'],
         kernels.map(kernelLine),
       )}`,
