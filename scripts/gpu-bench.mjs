@@ -112,7 +112,10 @@ const rotateBytes = real ? 2 * (peer?.cacheBytes || 128e6) : 0
 
 async function measureCeilings() {
   const own = await voltaic.ask({ do: 'ceilings', scale, ...timing }, within(120))
-  if (own.error) return
+  if (own.error) {
+    results.notes.push(`No ceilings: ${own.error.message}`)
+    return
+  }
   const theirs = { copyBytesPerSecond: 0, productFlops: 0 }
   if (torchRuns && real) {
     const elements = 512 << 20
@@ -222,7 +225,7 @@ const plan = planOf(rows, scale, { withoutLibrary: values.device === 'cuda' })
   .filter(({ kind }) => kind !== 'compiled' || (torchRuns && real))
 const measure = { row: kernel, step, compiled }
 for (const item of plan) {
-  if (secondsLeft() < 5) results.leftOut.push(item.id)
+  if (secondsLeft() < (item.kind === 'compiled' ? 60 : 5)) results.leftOut.push(item.id)
   else {
     await measure[item.kind](item)
     say(item)

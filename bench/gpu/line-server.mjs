@@ -28,7 +28,10 @@ export class LineServer {
       this.#settle({ error: { code: 'ERR_ENDED', message: `${name} ${why}${said ? `: ${said}` : ''}` } })
     }
     child.on('error', (error) => ended(`does not run: ${error.message}`))
-    child.on('close', (code, signal) => ended(`ended with ${signal ?? `status ${code}`}`))
+    // A moment later, so that what it said last is read; not at 'close', since children of its own may hold the pipes.
+    child.on('exit', (code, signal) =>
+      setTimeout(() => ended(`ended with ${signal ?? `status ${code}`}`), 100),
+    )
     child.stdin.on('error', () => undefined)
     child.stderr.setEncoding('utf8').on('data', (text) => {
       last = (last + text).slice(-4000)

@@ -36,8 +36,10 @@ export function card() {
 
 /** A Python with PyTorch: VOLTAIC_PYTHON, else python3. undefined when it has none. */
 export function findPython() {
+  // Looking for it takes no time; importing it takes seconds.
+  const looks = 'import sys, importlib.util as u; sys.exit(u.find_spec("torch") is None)'
   return [process.env.VOLTAIC_PYTHON, 'python3', '/usr/bin/python3'].find(
-    (name) => name && outputOf(name, ['-c', 'import torch']) !== undefined,
+    (name) => name && outputOf(name, ['-c', looks]) !== undefined,
   )
 }
 
