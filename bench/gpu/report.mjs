@@ -15,13 +15,14 @@ const giga = (bytes) => (bytes > 0 ? `${(bytes / 2 ** 30).toFixed(1)} GB` : '')
 const reason = ({ error = '', code } = {}) => (code === 'ERR_UNSUPPORTED' ? 'no kernel' : error.slice(0, 60))
 
 function stepLine({ name, ours, peers = {} }) {
-  const compiled = [peers.default, peers['reduce-overhead']].filter((peer) => peer?.median > 0)
+  const compiled = [peers.default, peers['reduce-overhead']].filter(Boolean)
   const all = [peers.eager, ...compiled].filter((peer) => peer?.median > 0)
-  const milliseconds = (peer, way) => (peer?.median ? `${number(peer.median * 1000, 2)} ${way}` : '')
+  const milliseconds = (peer, way) =>
+    peer ? `${peer.median > 0 ? number(peer.median * 1000, 2) : reason(peer)} (${way})` : ''
   const best = Math.min(...all.map(({ median }) => median))
   const theirs = [
-    milliseconds(peers.eager, `(${peers.eager?.precision})`),
-    compiled.map((peer) => milliseconds(peer, `(${peer.mode})`)).join('; '),
+    milliseconds(peers.eager, peers.eager?.precision),
+    compiled.map((peer) => milliseconds(peer, peer.mode)).join('; '),
   ]
   if (!ours.median) return [name, reason(ours), '', '', '', '', '', ...theirs, '', '']
   return [
