@@ -61,7 +61,8 @@ struct TileCopies {
   const bfloat16 *any, *from;
   int64_t row_step, k_step;  // elements
   int row, column, offset, outer_left;
-  bool vectors;
+  bool vectors, pairs;
+  uint32_t words[guarded ? kCopies : 1][4];
 
   __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
                                         int64_t outer_begin, int64_t outer_end, int64_t k_begin,
@@ -78,42 +79,55 @@ struct TileCopies {
     outer_left =
         outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
     vectors = whole_rows;
+    pairs = (reinterpret_cast<uintptr_t>(matrix) & 3) == 0 && leading % 2 == 0;
   }
 
-  // k_left: how much of k is left, at most a step's.
-  __device__ __forceinline__ void copy(unsigned char* tile, int k_left) {
+  // Begins the copies of a step, of which k_left of k exist.
+  __device__ __forceinline__ void begin(unsigned char* tile, int k_left) {
     const int rows_left = along_k ? outer_left : k_left;
     const int columns_left = along_k ? k_left : outer_left;
     const bfloat16* at = from;
 #pragma unroll
     for (int i = 0; i < kCopies; i++, at += row_step) {
-      unsigned char* const to = tile + offset + i * kRowStep * (along_k ? kStep * 2 : outer * 2);
       const bool row_there = row + i * kRowStep < rows_left;
       if (!guarded || vectors) {
         const bool there = row_there && column < columns_left;
-        copy_async_16(to, there ? at : any, there ? 16 : 0);
+        copy_async_16(place(tile, i), there ? at : any, there ? 16 : 0);
       } else {
-        copy_elements(to, at, row_there ? columns_left - column : 0);
+        fetch(words[guarded ? i : 0], at, row_there ? columns_left - column : 0);
       }
     }
     from += k_step;
   }
+  // Stores what begin() could not leave to cp.async.
+  __device__ __forceinline__ void end(unsigned char* tile) {
+    if constexpr (guarded) {
+      if (vectors) return;
+#pragma unroll
+      for (int i = 0; i < kCopies; i++)
+        *reinterpret_cast<uint4*>(place(tile, i)) =
+            make_uint4(words[i][0], words[i][1], words[i][2], words[i][3]);
+    }
+  }
 
-  // Two elements a load where rows begin at even ones, as those of the vocabulary's products do.
-  static __device__ __forceinline__ void copy_elements(unsigned char* to, const bfloat16* at,
-                                                       int held) {
-    uint32_t words[4] = {};
-    const bool pairs = (reinterpret_cast<uintptr_t>(at) & 3) == 0;
+ private:
+  __device__ __forceinline__ unsigned char* place(unsigned char* tile, int i) const {
+    return tile + offset + i * kRowStep * (along_k ? kStep * 2 : outer * 2);
+  }
+  // The first `held` of eight elements; by twos where all rows begin at even ones and end so, as
+  // those of the vocabulary's products do.
+  __device__ __forceinline__ void fetch(uint32_t (&to)[4], const bfloat16* at, int held) const {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      if (pairs && 2 * i + 1 < held) {
-        words[i] = *reinterpret_cast<const uint32_t*>(at + 2 * i);
+      to[i] = 0;
+      if (2 * i >= held) continue;
+      if (pairs) {
+        to[i] = *reinterpret_cast<const uint32_t*>(at + 2 * i);
       } else {
-        if (2 * i < held) words[i] = at[2 * i].bits;
-        if (2 * i + 1 < held) words[i] |= static_cast<uint32_t>(at[2 * i + 1].bits) << 16;
+        to[i] = at[2 * i].bits;
+        if (2 * i + 1 < held) to[i] |= static_cast<uint32_t>(at[2 * i + 1].bits) << 16;
       }
     }
-    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 };
 
@@ -174,8 +188,8 @@ struct WarpEpilogue {
     const int64_t column = first_column + chunk * 4;
     const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
     // What the epilogue reads of memory, 16 rows ahead where it can be read by fours.
-    const bool saved_ahead = e.kind == kActivationGradient && e.vectors;
-    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vectors;
+    const bool saved_ahead = e.kind == kActivationGradient && e.vector == 4;
+    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vector == 4;
     const bfloat16* const ahead = saved_ahead ? e.saved : static_cast<const bfloat16*>(e.c);
     const bool reads_ahead = saved_ahead || c_ahead;
     Pack<bfloat16, 4> coming[kTurns] = {};
@@ -219,7 +233,7 @@ struct WarpEpilogue {
         float x[4], c[4] = {}, saved[4] = {};
 #pragma unroll
         for (int i = 0; i < 4; i++) x[i] = four.values[i];
-        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, true, saved);
+        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, 4, saved);
         if (c_ahead) {
 #pragma unroll
           for (int i = 0; i < 4; i++) c[i] = saved[i];
@@ -227,7 +241,7 @@ struct WarpEpilogue {
           load_c(e, at, held, c);
         }
         if (e.kind == kActivationGradient && !saved_ahead)
-          load_four(e.saved + at, held, e.vectors, saved);
+          load_four(e.saved + at, held, e.vector, saved);
         finish_four(e, at, held, bias, c, saved, x);
 #pragma unroll
         for (int i = 0; i < 4; i++) column_sums[i] += x[i];
@@ -238,8 +252,12 @@ struct WarpEpilogue {
 };
 
 template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
+__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3 : Tile::kResident)
     tensor_core_kernel(const Product<bfloat16> p, int stages, Epilogue<bfloat16> e) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  // Never launched, and cut short: bf16 tensor cores came with sm_80.
+  return;
+#endif
   DYNAMIC_SHARED(unsigned char, shared);
   constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
   const TilePlace place = tile_place(p.m, p.n, Tile::kRows, Tile::kColumns, p.items);
@@ -260,15 +278,21 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
   const TileFragments<transpose_b, Tile::kColumns, false> b_tile(warp_column);
 
   int64_t k_left = k;
-  const auto copy_step = [&](int stage) {
+  const auto begin_copies = [&](int stage) {
     if (k_left > 0) {
       unsigned char* const to = shared + stage * Tile::kStageBytes;
       const int of_step = k_left < kStep ? static_cast<int>(k_left) : kStep;
-      a_copies.copy(to, of_step);
-      b_copies.copy(to + Tile::kABytes, of_step);
-      k_left -= kStep;
+      a_copies.begin(to, of_step);
+      b_copies.begin(to + Tile::kABytes, of_step);
     }
     copy_async_commit();
+  };
+  const auto end_copies = [&](int stage) {
+    if (k_left > 0) {
+      a_copies.end(shared + stage * Tile::kStageBytes);
+      b_copies.end(shared + stage * Tile::kStageBytes + Tile::kABytes);
+    }
+    k_left -= kStep;
   };
   // The oldest step under way has arrived, for all threads; and all have read what lies before it.
   const auto wait_for_step = [&] {
@@ -298,16 +322,20 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
       }
   };
 
-  for (int stage = 0; stage + 1 < stages; stage++) copy_step(stage);
+  for (int stage = 0; stage + 1 < stages; stage++) {
+    begin_copies(stage);
+    end_copies(stage);
+  }
   wait_for_step();
   load_fragments(0, 0);
   int stage = 0, next_copy = stages - 1;
 #pragma unroll 1
   for (int64_t step = 0; step < steps; step++) {
     load_fragments(stage, 1);
-    copy_step(next_copy);
-    next_copy = next_copy + 1 == stages ? 0 : next_copy + 1;
+    begin_copies(next_copy);
     multiply(0);
+    end_copies(next_copy);
+    next_copy = next_copy + 1 == stages ? 0 : next_copy + 1;
     stage = stage + 1 == stages ? 0 : stage + 1;
     wait_for_step();
     load_fragments(stage, 0);  // after the last step: of no use, and of no harm
@@ -363,7 +391,7 @@ struct TensorCorePlan {
 
 template <class F>
 TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
-  constexpr int kMostSplits = 64;
+  constexpr int64_t kMostSplits = 64;
   constexpr int64_t kFewestSteps = 4;  // of a part of k
   const bool guarded = !p.vectors_a || !p.vectors_b;
   const int64_t steps = divide_up(p.k, kStep);
@@ -372,11 +400,15 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
   for (int tile = guarded ? kSmall : kLarge; tile <= kSmall; tile++) {
     const TileCost& cost = kTensorCoreTiles[tile];
     const int64_t blocks = cost.blocks(p.m, p.n, p.items);
-    for (int splits = 1; splits <= kMostSplits; splits++) {
+    // More blocks than twice what the card has at a time: no use in more.
+    const int64_t room = int64_t{processors} * cost.resident;
+    const int64_t most = blocks >= room ? 1
+                                        : smaller(smaller(kMostSplits, steps / kFewestSteps),
+                                                  divide_up(2 * room, blocks));
+    for (int splits = 1; splits == 1 || splits <= most; splits++) {
       const int64_t steps_each = divide_up(steps, splits);
-      if (splits > 1 && (steps_each < kFewestSteps || steps_each * (splits - 1) >= steps ||
-                         blocks >= int64_t{processors} * cost.resident ||
-                         splits * p.items * p.m * p.n > kMostSplitElements))
+      if (splits > 1 &&
+          (steps_each * (splits - 1) >= steps || splits * p.items * p.m * p.n > kMostSplitElements))
         continue;
       const double clocks =
           cost.clocks(blocks * splits, splits == 1 ? p.k : steps_each * kStep, processors) +
