@@ -6,7 +6,7 @@
 // and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
 //
 //   gemm_tiles.cuh        the product as kernels see it, order of tiles, estimate of time
-//   gemm_tensor_core.cuh  bf16 from sm_80 on
+//   gemm_tensor_core.cuh  bf16 from sm_80 on; gemm_operand_tiles.cuh is its shared memory
 //   gemm_simt.cuh         fp32, and bf16 on sm_75
 //   gemm_epilogue.cuh     sums to c
 //   gemm_columns.cuh      column sums

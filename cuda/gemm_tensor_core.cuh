@@ -2,162 +2,26 @@
 // that pass through shared memory in steps of 32 along k.
 //
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
-//   128 x 256, 8 warps, one block a processor    85 FLOPs a byte: on Hopper, L2 cannot feed less
+//   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
 //    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
-// Warps of the larger two have 64 x 64 of it: each 16-deep step of 4096 bytes of shared memory (32
-// clocks) feeds 65,536 multiply-adds (at least 32 clocks). 128 accumulators and two steps'
-// fragments leave no room for a third warp beside; two blocks of four warps hide each other's
-// beginning and end.
+// By their data sheets an H100's L2 (some 5.5 TB/s) feeds 470, 350 and 180 TFLOP/s of them. Warps
+// of the larger two have 64 x 64: 16 of k are 4096 bytes of shared memory (32 clocks) for 65,536
+// multiply-adds (64 clocks of an A100's tensor cores). 128 accumulators and two halves' fragments
+// fill the registers of eight warps; two blocks of four hide each other's beginning and end.
 //
-// A copy of 16 bytes per thread and turn (cp.async) runs kStages - 1 steps ahead, 3 or 4 stages as
-// shared memory allows. Fragments are loaded half a step ahead of their use. Shared tiles are
-// swizzled: 16-byte chunk c of row r lies at c ^ r, cut to the line, so that neither the copies nor
-// ldmatrix meet a bank twice. a and b stay as they lie in memory: where k does not run along rows,
-// ldmatrix transposes.
+// Copies of 16 bytes (cp.async) run two or three steps ahead, as shared memory allows; fragments
+// are loaded half a step ahead of their use.
 //
 // Sums run up k in one order for every tile size; a split k depends on the shape and the number of
 // processors alone, and gemm_epilogue.cuh adds its parts in order.
 #pragma once
 #include "gemm_epilogue.cuh"
+#include "gemm_operand_tiles.cuh"
 #include "gemm_tiles.cuh"
-#include "primitives.cuh"
 
 namespace voltaic {
 namespace {
-
-constexpr int kStep = 32, kStepChunks = kStep / 8;  // along k; in chunks of 16 bytes
-
-template <int rows, int columns, int warp_rows, int warp_columns, int resident>
-struct TensorCoreTile {
-  static constexpr int kRows = rows, kColumns = columns, kResident = resident;
-  static constexpr int kWarpRows = warp_rows, kWarpColumns = warp_columns;
-  static constexpr int kWarpsDown = rows / warp_rows, kWarpsAcross = columns / warp_columns;
-  static constexpr int kThreads = 32 * kWarpsDown * kWarpsAcross;
-  static constexpr int kABytes = rows * kStep * 2, kBBytes = columns * kStep * 2;
-  static constexpr int kStageBytes = kABytes + kBBytes;
-};
-using LargeTile = TensorCoreTile<128, 256, 64, 64, 1>;
-using MiddleTile = TensorCoreTile<128, 128, 64, 64, 2>;
-using SmallTile = TensorCoreTile<64, 64, 32, 32, 4>;
-
-// Where a chunk lies in a shared tile. along_k: rows of the tile are rows (a) or columns (b) of the
-// product, 64 bytes of k each, two in a line of 128 bytes. Otherwise its rows are the 32 of the
-// step.
-template <bool along_k, int outer>
-__device__ __forceinline__ int chunk_offset(int row, int chunk) {
-  return along_k ? row * (kStep * 2) + ((chunk ^ (row / 2 % 4)) * 16)
-                 : row * (outer * 2) + ((chunk ^ (row % 8)) * 16);
-}
-
-// A thread's share of the copies of one operand. guarded: rows that begin anywhere.
-template <bool along_k, int outer, int threads, bool guarded>
-struct TileCopies {
-  static constexpr int kTileRows = along_k ? outer : kStep;
-  static constexpr int kChunks = along_k ? kStepChunks : outer / 8;  // of a row
-  static constexpr int kRowStep = threads / kChunks, kCopies = kTileRows / kRowStep;
-  static_assert(kRowStep % 8 == 0 && kTileRows % kRowStep == 0);
-
-  const bfloat16 *any, *from;
-  int64_t row_step, k_step;  // elements
-  int row, column, offset, outer_left;
-  bool vectors, pairs;
-  uint32_t words[guarded ? kCopies : 1][4];
-
-  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
-                                        int64_t outer_begin, int64_t outer_end, int64_t k_begin,
-                                        bool whole_rows) {
-    const int chunk = threadIdx.x % kChunks;
-    row = threadIdx.x / kChunks;
-    column = chunk * 8;
-    offset = chunk_offset<along_k, outer>(row, chunk);
-    any = matrix;
-    from = along_k ? matrix + (outer_begin + row) * leading + k_begin + column
-                   : matrix + (k_begin + row) * leading + outer_begin + column;
-    row_step = kRowStep * leading;
-    k_step = along_k ? kStep : kStep * leading;
-    outer_left =
-        outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
-    vectors = whole_rows;
-    pairs = (reinterpret_cast<uintptr_t>(matrix) & 3) == 0 && leading % 2 == 0;
-  }
-
-  // Begins the copies of a step, of which k_left of k exist.
-  __device__ __forceinline__ void begin(unsigned char* tile, int k_left) {
-    const int rows_left = along_k ? outer_left : k_left;
-    const int columns_left = along_k ? k_left : outer_left;
-    const bfloat16* at = from;
-#pragma unroll
-    for (int i = 0; i < kCopies; i++, at += row_step) {
-      const bool row_there = row + i * kRowStep < rows_left;
-      if (!guarded || vectors) {
-        const bool there = row_there && column < columns_left;
-        copy_async_16(place(tile, i), there ? at : any, there ? 16 : 0);
-      } else {
-        fetch(words[guarded ? i : 0], at, row_there ? columns_left - column : 0);
-      }
-    }
-    from += k_step;
-  }
-  // Stores what begin() could not leave to cp.async.
-  __device__ __forceinline__ void end(unsigned char* tile) {
-    if constexpr (guarded) {
-      if (vectors) return;
-#pragma unroll
-      for (int i = 0; i < kCopies; i++)
-        *reinterpret_cast<uint4*>(place(tile, i)) =
-            make_uint4(words[i][0], words[i][1], words[i][2], words[i][3]);
-    }
-  }
-
- private:
-  __device__ __forceinline__ unsigned char* place(unsigned char* tile, int i) const {
-    return tile + offset + i * kRowStep * (along_k ? kStep * 2 : outer * 2);
-  }
-  // The first `held` of eight elements; by twos where all rows begin at even ones and end so, as
-  // those of the vocabulary's products do.
-  __device__ __forceinline__ void fetch(uint32_t (&to)[4], const bfloat16* at, int held) const {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      to[i] = 0;
-      if (2 * i >= held) continue;
-      if (pairs) {
-        to[i] = *reinterpret_cast<const uint32_t*>(at + 2 * i);
-      } else {
-        to[i] = at[2 * i].bits;
-        if (2 * i + 1 < held) to[i] |= static_cast<uint32_t>(at[2 * i + 1].bits) << 16;
-      }
-    }
-  }
-};
-
-// A lane's addresses for ldmatrix: four 8 x 8 matrices that make 16 of the operand's outer size by
-// 16 of k. For a they go down the outer size first, for b along k, as the fragments want them.
-template <bool along_k, int outer, bool of_a>
-struct TileFragments {
-  int row_offset, chunk_bits;
-
-  __device__ __forceinline__ TileFragments(int warp_begin) {
-    const int lane = threadIdx.x % 32, in_matrix = lane % 8, matrix = lane / 8;
-    const int outer_half = of_a ? matrix % 2 : matrix / 2, k_half = of_a ? matrix / 2 : matrix % 2;
-    if (along_k) {
-      row_offset = (warp_begin + outer_half * 8 + in_matrix) * (kStep * 2);
-      chunk_bits = (k_half ^ (in_matrix / 2)) * 16;
-    } else {
-      row_offset = (k_half * 8 + in_matrix) * (outer * 2);
-      chunk_bits = ((warp_begin / 8 + outer_half) ^ in_matrix) * 16;
-    }
-  }
-  // Number i of the warp's 16s of the outer size, at half `half` of the step.
-  __device__ __forceinline__ void load(uint32_t (&r)[4], const unsigned char* tile, int i,
-                                       int half) const {
-    if (along_k)
-      load_matrices(r, tile + row_offset + i * 16 * (kStep * 2) + (chunk_bits ^ (half * 32)));
-    else
-      load_matrices_transposed(
-          r, tile + row_offset + half * 16 * (outer * 2) + (chunk_bits ^ (i * 32)));
-  }
-};
 
 // A warp's sums, 16 rows at a time through its own piece of shared memory, so that a lane has four
 // neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn:
