@@ -1,48 +1,132 @@
-// What every benchmark uses: timing in rounds, ceilings measured in the same run, a table and JSON.
-// A figure is the median of rounds, with the smallest and largest beside it; rounds of different rows are interleaved by
-// the caller where rows are compared.
+// What every benchmark uses: memory, timing in rounds over rotating buffers, ceilings measured in the same run, a table and JSON.
+// A figure is the median of rounds, with the smallest and largest beside it.
+//
+// A row is { name, make(memory), work: { bytes, flops }, peer }: make allocates one set of buffers and returns a function that
+// queues the call over them. Bytes count each input and output once, FLOPs a multiply-add as two. peer says what PyTorch is to
+// do for comparison (bench/gpu/peer_torch.py).
 import { writeFileSync } from 'node:fs'
 import {
   allocate,
   deviceInfo,
+  emptyCache,
   release,
   resolveDevice,
   run,
   synchronize,
   threads,
+  upload,
 } from '../dist/runtime/index.js'
 
 export const device = resolveDevice(process.env.VOLTAIC_BENCH_DEVICE ?? 'cpu')
 
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1]
 
-/** Seconds a call of `queue` takes (it queues work; the device is waited for): median, least and most of `rounds`. */
-export async function time(queue, { rounds = 7, roundMs = 40 } = {}) {
-  queue()
-  await synchronize(device)
-  let begin = performance.now()
-  queue()
-  await synchronize(device)
-  const calls = Math.max(1, Math.round(roundMs / Math.max(0.001, performance.now() - begin)))
-  const seconds = []
-  for (let round = 0; round < rounds; round++) {
-    begin = performance.now()
-    for (let call = 0; call < calls; call++) queue()
+export const summary = (seconds) => ({
+  median: median(seconds),
+  least: Math.min(...seconds),
+  most: Math.max(...seconds),
+})
+
+/**
+ * Seconds a call takes: median, least and most of `rounds`. `queues` is one function, or several over buffers of their own that
+ * take turns. Calls are queued back to back and waited for once a round, so queueing hides behind the device's work.
+ */
+export async function time(queues, { rounds = 7, roundMs = 40, leastCalls = 1 } = {}) {
+  const turns = [queues].flat()
+  const round = async (calls) => {
+    const begin = performance.now()
+    for (let call = 0; call < calls; call++) turns[call % turns.length]()
     await synchronize(device)
-    seconds.push((performance.now() - begin) / 1000 / calls)
+    return (performance.now() - begin) / calls
   }
-  return { median: median(seconds), least: Math.min(...seconds), most: Math.max(...seconds) }
+  await round(turns.length)
+  const estimate = await round(leastCalls)
+  const calls = Math.max(leastCalls, Math.round(roundMs / Math.max(0.0005, estimate)))
+  const seconds = []
+  for (let i = 0; i < rounds; i++) seconds.push((await round(calls)) / 1000)
+  return summary(seconds)
 }
+
+// Normal numbers for tensors where the device cannot make its own; a prime length, so that rows differ.
+let pattern
+function uploadRandom(handle, dtype, elements, std) {
+  pattern ??= Float32Array.from({ length: 8191 }, () => {
+    const radius = Math.sqrt(-2 * Math.log(1 - Math.random()))
+    return radius * Math.cos(2 * Math.PI * Math.random())
+  })
+  const values = Float32Array.from({ length: elements }, (_, i) => std * pattern[i % pattern.length])
+  if (dtype === 'float32') return upload(handle, values)
+  const halves = new Uint16Array(values.buffer)
+  upload(
+    handle,
+    Uint16Array.from({ length: elements }, (_, i) => halves[2 * i + 1]),
+  )
+}
+
+function unsupported(error) {
+  if (error.code !== 'ERR_UNSUPPORTED') throw error
+}
+
+const bytes = { float32: 4, bfloat16: 2, int32: 4, uint8: 1 }
+let seed = 0
 
 /** Tensors that are freed together. */
 export function arena() {
   const handles = []
-  return {
-    tensor(dtype, shape, fill = 0.01) {
-      const handle = allocate(device, dtype, shape)
+  let total = 0
+  const take = (dtype, shape) => {
+    const handle = allocate(device, dtype, shape)
+    handles.push(handle)
+    total += bytes[dtype] * shape.reduce((product, size) => product * size, 1)
+    return handle
+  }
+  const ints = (values) => {
+    const handle = take('int32', [values.length])
+    upload(handle, Int32Array.from(values))
+    return handle
+  }
+  /** Normal numbers: constants would let some hardware run faster than data does. */
+  const random = (dtype, shape, std = 1) => {
+    const handle = take(dtype, shape)
+    const state = allocate(device, 'int32', [4])
+    upload(state, Int32Array.from([++seed, 0, 0, 0]))
+    const full = dtype === 'float32' ? handle : allocate(device, 'float32', shape)
+    try {
+      run('normal', [state, full], [0, std, 0])
+      if (full !== handle) run('cast', [full, handle])
+    } catch (error) {
+      unsupported(error)
+      uploadRandom(
+        handle,
+        dtype,
+        shape.reduce((product, size) => product * size, 1),
+        std,
+      )
+    }
+    if (full !== handle) release(full)
+    release(state)
+    return handle
+  }
+  const tensor = (dtype, shape, fill = 0) => {
+    const handle = take(dtype, shape)
+    try {
       run('fill', [handle], [fill])
-      handles.push(handle)
-      return handle
+    } catch (error) {
+      unsupported(error)
+      const count = shape.reduce((product, size) => product * size, 1)
+      if (dtype === 'int32') upload(handle, new Int32Array(count).fill(fill))
+      else uploadRandom(handle, dtype, count, fill)
+    }
+    return handle
+  }
+  return {
+    tensor,
+    random,
+    ints,
+    /** Where each of `count` sequences of `length` begins, and the end. */
+    offsets: (count, length) => ints(Array.from({ length: count + 1 }, (_, i) => i * length)),
+    get bytes() {
+      return total
     },
     free() {
       for (const handle of handles.splice(0)) release(handle)
@@ -50,40 +134,80 @@ export function arena() {
   }
 }
 
-/** Bytes a second of a copy past all caches, and multiply-adds a second (times two) of a large product: this run's ceilings. */
-export async function measureCeilings() {
+const mostRotatedBytes = 6e9
+
+/** Times a row over as many sets of buffers as it takes to move past `rotateBytes` of cache (0: one set). */
+export async function timeRow({ make, work = {} }, { rotateBytes = 0, ...options } = {}) {
   const memory = arena()
-  const elements = 48 << 20
-  const [from, to] = [memory.tensor('float32', [elements]), memory.tensor('float32', [elements])]
-  const copy = await time(() => run('cast', [from, to]), { rounds: 5, roundMs: 1 })
-  memory.free()
-  const size = 2048
-  const matrices = [0, 1, 2].map(() => memory.tensor('float32', [size, size]))
-  const [a, b, c] = matrices
-  const attributes = [size, size, size, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0]
-  const product = await time(() => run('gemm', [a, b, null, null, null, c], attributes), {
-    rounds: 5,
-    roundMs: 1,
-  })
-  memory.free()
-  return { copyBytesPerSecond: (8 * elements) / copy.least, productFlops: (2 * size ** 3) / product.least }
+  try {
+    const queues = [make(memory)]
+    // What a call touches, which may be less than its buffers hold.
+    const each = Math.max(1, Math.min(memory.bytes, work.bytes ?? memory.bytes))
+    if (rotateBytes > 0 && each < rotateBytes) {
+      const fitting = Math.floor(mostRotatedBytes / memory.bytes)
+      const sets = Math.min(64, 1 + Math.ceil(rotateBytes / each), fitting)
+      while (queues.length < sets) queues.push(make(memory))
+    }
+    await synchronize(device)
+    return { ...(await time(queues, options)), sets: queues.length }
+  } finally {
+    memory.free()
+    emptyCache(device)
+  }
 }
 
-/** One row: name, seconds, and what it moved and computed against the ceilings. */
-export function row(name, seconds, { bytes = 0, flops = 0 }, ceilings) {
+/** Seconds of a row, the least of its rounds; Infinity where the device has no such kernel. */
+async function leastOf(entry, options) {
+  try {
+    return (await timeRow(entry, options)).least
+  } catch (error) {
+    unsupported(error)
+    return Number.POSITIVE_INFINITY
+  }
+}
+
+/** This run's ceilings: bytes a second of a copy past all caches, and FLOP/s of a large product; 0 where there is none. */
+export async function measureCeilings(scale, options = { rounds: 5, roundMs: 1 }) {
+  const { copy: elements, product: size } = scale
+  const dtype = scale.dtypes[0]
+  const copy = {
+    make(memory) {
+      const [from, to] = [memory.random(dtype, [elements]), memory.tensor(dtype, [elements])]
+      return () => run('cast', [from, to])
+    },
+  }
+  const attributes = [size, size, size, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0]
+  const product = {
+    make(memory) {
+      const [a, b, c] = [0, 1, 2].map(() => memory.random(dtype, [size, size]))
+      return () => run('gemm', [a, b, null, null, null, c], attributes)
+    },
+  }
+  return {
+    copyBytesPerSecond: (2 * bytes[dtype] * elements) / (await leastOf(copy, options)),
+    productFlops: (2 * size ** 3) / (await leastOf(product, options)),
+    what: `copy of ${((bytes[dtype] * elements) / 1e6).toFixed(0)} MB, ${size}-cubed ${dtype} product`,
+  }
+}
+
+/**
+ * One row's figures: time, what it moved and computed, and its percent of the ceiling: the time that the slower of moving its bytes
+ * at the copy's rate and computing at the product's would take, over the time it took.
+ */
+export function figures(seconds, { bytes = 0, flops = 0 }, ceilings) {
   const result = {
-    name,
     microseconds: seconds.median * 1e6,
     least: seconds.least * 1e6,
     most: seconds.most * 1e6,
   }
-  if (flops > 0) {
-    result.gflops = flops / seconds.median / 1e9
-    result.percentOfProduct = (100 * flops) / seconds.median / ceilings.productFlops
-  }
-  if (bytes > 0) {
-    result.gigabytes = bytes / seconds.median / 1e9
-    result.percentOfCopy = (100 * bytes) / seconds.median / ceilings.copyBytesPerSecond
+  if (flops > 0) result.gflops = flops / seconds.median / 1e9
+  if (bytes > 0) result.gigabytes = bytes / seconds.median / 1e9
+  const moving = bytes / ceilings.copyBytesPerSecond
+  const computing = flops / ceilings.productFlops
+  const floor = Math.max(moving || 0, computing || 0)
+  if (floor > 0 && Number.isFinite(floor)) {
+    result.percent = (100 * floor) / seconds.median
+    result.ceiling = floor === moving ? 'copy' : 'product'
   }
   return result
 }
@@ -92,19 +216,22 @@ export function printTable(rows, ceilings) {
   const info = deviceInfo(device)
   console.log(`${info.name}, ${info.instructionSet}, ${threads()} threads`)
   console.log(
-    `ceilings of this run: copy ${(ceilings.copyBytesPerSecond / 1e9).toFixed(1)} GB/s, ` +
-      `2048-cubed fp32 product ${(ceilings.productFlops / 1e9).toFixed(0)} GFLOP/s\n`,
+    `ceilings of this run (${ceilings.what}): ${(ceilings.copyBytesPerSecond / 1e9).toFixed(1)} GB/s, ` +
+      `${(ceilings.productFlops / 1e9).toFixed(0)} GFLOP/s\n`,
   )
   const width = Math.max(...rows.map(({ name }) => name.length))
   for (const entry of rows) {
-    const figures = []
-    if (entry.gflops)
-      figures.push(`${entry.gflops.toFixed(1)} GFLOP/s ${entry.percentOfProduct.toFixed(0)}% of the product`)
-    if (entry.gigabytes)
-      figures.push(`${entry.gigabytes.toFixed(1)} GB/s ${entry.percentOfCopy.toFixed(0)}% of the copy`)
+    if (entry.unsupported) {
+      console.log(`${entry.name.padEnd(width)} not supported`)
+      continue
+    }
+    const parts = []
+    if (entry.gflops) parts.push(`${entry.gflops.toFixed(1)} GFLOP/s`)
+    if (entry.gigabytes) parts.push(`${entry.gigabytes.toFixed(1)} GB/s`)
+    if (entry.percent) parts.push(`${entry.percent.toFixed(0)}% of the ${entry.ceiling}`)
     const spread = `(${entry.least.toFixed(0)}-${entry.most.toFixed(0)})`
     console.log(
-      `${entry.name.padEnd(width)} ${entry.microseconds.toFixed(0).padStart(8)} us ${spread.padEnd(16)} ${figures.join(', ')}`,
+      `${entry.name.padEnd(width)} ${entry.microseconds.toFixed(0).padStart(8)} us ${spread.padEnd(16)} ${parts.join(', ')}`,
     )
   }
 }

@@ -2,10 +2,8 @@
 // tokens per second of whole pre-training steps on random tokens, peak memory, and how late a 10 ms timer fires meanwhile.
 import { parseArgs } from 'node:util'
 import { deviceInfo, memoryStats, threads } from '../dist/runtime/index.js'
-import { JointTrainer } from '../dist/training/joint-trainer.js'
-import { modelConfigs, resolvePretrainOptions } from '../dist/training/options.js'
-import { flopsPerToken } from '../dist/training/plan.js'
 import { device, writeJson } from './harness.mjs'
+import { makeTrainer, randomBatch } from './steps.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -18,22 +16,7 @@ const { values } = parseArgs({
   },
 })
 
-const vocabSize = 30522
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]
-
-function randomBatch(tokens, length, seed) {
-  const sequences = tokens / length
-  return {
-    ids: Int32Array.from({ length: tokens }, (_, i) =>
-      i % length === 0 ? 101 : i % length === length - 1 ? 102 : 1000 + ((i * 7919 + seed * 104729) % 29000),
-    ),
-    types: new Int32Array(tokens),
-    positions: Int32Array.from({ length: tokens }, (_, i) => i % length),
-    offsets: Int32Array.from({ length: sequences + 1 }, (_, i) => i * length),
-    longest: length,
-    epoch: 0,
-  }
-}
 
 /** How late timers of 10 ms fire, until stopped. */
 function watchEventLoop() {
@@ -54,12 +37,9 @@ console.log(`${deviceInfo(device).name}, ${deviceInfo(device).instructionSet}, $
 for (const size of values.size.split(',')) {
   for (const precision of values.precision.split(',')) {
     const [batchSize, sequenceLength] = [Number(values['batch-size']), Number(values['sequence-length'])]
-    const settings = resolvePretrainOptions({ output: '-', corpus: ['-'], size, batchSize, sequenceLength })
-    const configs = modelConfigs(settings, vocabSize, 0)
-    const special = { clsTokenId: 101, sepTokenId: 102, maskTokenId: 103 }
-    const trainer = new JointTrainer({ settings, ...configs, special, device, precision })
+    const { trainer, flopsPerStep } = makeTrainer({ size, precision, batchSize, sequenceLength })
     const tokens = batchSize * sequenceLength
-    const step = (i) => trainer.queueStep(i + 1000, [randomBatch(tokens, sequenceLength, i)])
+    const step = (i) => trainer.queueStep(i + 1000, [randomBatch(batchSize, sequenceLength, 30522, i)])
     for (let i = 0; i < 2; i++) await step(i)
     const allocations = memoryStats(device).systemAllocations
     const stopWatching = watchEventLoop()
@@ -75,12 +55,6 @@ for (const size of values.size.split(',')) {
     const delays = stopWatching()
     rates.sort((a, b) => a - b)
     const median = quantile(rates, 0.5)
-    const flops = flopsPerToken(
-      configs.discriminator,
-      configs.generator,
-      sequenceLength,
-      settings.maskProbability,
-    )
     const result = {
       size,
       precision,
@@ -89,7 +63,7 @@ for (const size of values.size.split(',')) {
       tokensPerSecond: median,
       least: rates[0],
       most: rates.at(-1),
-      gflops: (median * flops) / 1e9,
+      gflops: (median * flopsPerStep) / tokens / 1e9,
       peakMegabytes: memoryStats(device).peakReservedBytes / 2 ** 20,
       allocationsAfterSecondStep: memoryStats(device).systemAllocations - allocations,
       timerDelayP99: quantile(delays, 0.99) ?? 0,

@@ -1,7 +1,324 @@
-#include "kernel.cuh"
+// gemm: c = alpha * op(a) op(b) + beta * c for each item of a batch, with the epilogues of the
+// kernel table; and bias_gradient, the column sums of a matrix.
+//
+// op(a) is m x k, op(b) k x n, c m x n, row-major, fp32 or bf16 (a and b alike; c has a type of its
+// own). 2 m n k FLOPs; at least (m k + k n + 2 m n) elements move. Sums are fp32; alpha, beta, bias
+// and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
+//
+//   gemm_tiles.cuh        the product as kernels see it, order of tiles, estimate of time
+//   gemm_tensor_core.cuh  bf16 from sm_80 on
+//   gemm_simt.cuh         fp32, and bf16 on sm_75
+//   gemm_epilogue.cuh     sums to c
+//   gemm_columns.cuh      column sums
+//
+// A library (matmul_library.cuh) is asked first where the stream has one. It knows products and
+// biases; activations then follow in a kernel of their own. VOLTAIC_GEMM=unfused takes that way
+// with the kernels here in the library's place, so that it is tested without one.
+#include <cstdlib>
+#include <cstring>
+
+#include "gemm_columns.cuh"
+#include "gemm_simt.cuh"
+#include "gemm_tensor_core.cuh"
+#include "matmul_library.cuh"
 
 namespace voltaic {
+namespace {
 
-VOLTAIC_CUDA_KERNELS(gemm, {"", nullptr})
+enum GemmTensor { kA, kB, kBiasTensor, kSaved, kBiasGradient, kC };
+enum GemmAttribute {
+  kM,
+  kN,
+  kK,
+  kTransposeA,
+  kTransposeB,
+  kAlpha,
+  kBeta,
+  kEpilogue,
+  kActivation,
+  kBatch,
+  kStrideA,
+  kStrideB,
+  kStrideC
+};
+
+bool is_size(double x) { return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x; }
+
+// Whether items of rows x columns, stride apart, lie within elements; free of overflow.
+bool fits(int64_t items, int64_t rows, int64_t columns, int64_t stride, int64_t elements) {
+  if (items == 0 || rows == 0 || columns == 0) return true;
+  const double last = (double)(items - 1) * (double)stride + (double)rows * (double)columns;
+  return last <= (double)elements;
+}
+
+// What native/cpu/gemm.cpp refuses, in its words.
+voltaic_status check(const voltaic_call* call) {
+  static const char* const names[] = {"m",        "n",        "k",        "",           "",
+                                      "",         "",         "epilogue", "activation", "batch",
+                                      "stride_a", "stride_b", "stride_c"};
+  const int whole_numbers[] = {kM,     kN,       kK,       kEpilogue, kActivation,
+                               kBatch, kStrideA, kStrideB, kStrideC};
+  for (int i : whole_numbers)
+    if (!is_size(attribute(call, i)))
+      return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: %s is %g, expected a whole number from 0",
+                  names[i], attribute(call, i));
+  const int64_t m = whole(call, kM), n = whole(call, kN), k = whole(call, kK),
+                items = whole(call, kBatch);
+  const int64_t epilogue = whole(call, kEpilogue), stride_c = whole(call, kStrideC);
+  if (epilogue > kActivationGradient)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue is %lld, expected 0 to 3",
+                (long long)epilogue);
+  if (whole(call, kActivation) >= kActivationKinds)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: activation is %lld, expected 0 to %d",
+                (long long)whole(call, kActivation), kActivationKinds - 1);
+  if (epilogue == kBias && !present(call, kBiasTensor))
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue 1 adds a bias, but none was given");
+  if (epilogue == kActivationGradient && !present(call, kSaved))
+    return fail(
+        call, VOLTAIC_ERROR_ARGUMENT,
+        "gemm: epilogue 3 needs saved, the values before the activation, but it was left out");
+  if (!fits(items, m, k, whole(call, kStrideA), tensor(call, kA).elements))
+    return fail(call, VOLTAIC_ERROR_SHAPE,
+                "gemm: a holds %lld elements, fewer than %lld times %lld x %lld",
+                (long long)tensor(call, kA).elements, (long long)items, (long long)m, (long long)k);
+  if (!fits(items, k, n, whole(call, kStrideB), tensor(call, kB).elements))
+    return fail(call, VOLTAIC_ERROR_SHAPE,
+                "gemm: b holds %lld elements, fewer than %lld times %lld x %lld",
+                (long long)tensor(call, kB).elements, (long long)items, (long long)k, (long long)n);
+  const int results[] = {kC, kSaved}, rows_of_n[] = {kBiasTensor, kBiasGradient};
+  for (int i : results)
+    if (present(call, i) && !fits(items, m, n, stride_c, tensor(call, i).elements))
+      return fail(call, VOLTAIC_ERROR_SHAPE,
+                  "gemm: %s holds %lld elements, fewer than %lld times %lld x %lld",
+                  i == kC ? "c" : "saved", (long long)tensor(call, i).elements, (long long)items,
+                  (long long)m, (long long)n);
+  if (items > 1 && (double)stride_c < (double)m * (double)n)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT,
+                "gemm: stride_c is %lld, so items of %lld x %lld would overlap in c",
+                (long long)stride_c, (long long)m, (long long)n);
+  for (int i : rows_of_n)
+    if (present(call, i) && tensor(call, i).elements != n)
+      return fail(call, VOLTAIC_ERROR_SHAPE, "gemm: %s has %lld elements, expected n = %lld",
+                  i == kBiasTensor ? "bias" : "bias_gradient", (long long)tensor(call, i).elements,
+                  (long long)n);
+  return VOLTAIC_OK;
+}
+
+// ---- by the kernels here
+
+// Tile and split of k, from the shape and the card alone.
+struct Plan {
+  bool tensor_cores;
+  int tile, splits;
+  int64_t k_range;
+};
+template <class F>
+Plan make_plan(const voltaic_call* call, Product<F>& p) {
+  constexpr bool kHalf = sizeof(F) == 2;
+  if (kHalf && call->stream->architecture >= 80) {
+    p.find_vectors(8);
+    const TensorCorePlan plan = plan_tensor_cores(p, call->stream->processors);
+    return {true, plan.tile, plan.splits, plan.k_range};
+  }
+  p.find_vectors(4);
+  const SimtPlan plan = plan_simt(p, call->stream);
+  return {false, plan.tile, plan.splits, plan.splits > 1 ? sum_chunk(p.k) : p.k};
+}
+
+// The whole op. A split k's products and the column sums share the call's scratch memory.
+template <class F>
+voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
+                        float* bias_gradient) {
+  const Plan plan = make_plan(call, p);
+  p.splits = plan.splits;
+  p.k_range = plan.k_range;
+  const TileCost& cost = plan.tensor_cores ? kTensorCoreTiles[plan.tile] : kSimtTiles[plan.tile];
+  const int64_t item = p.m * p.n;
+  const int64_t split_elements = p.splits > 1 ? p.splits * p.items * item : 0;
+  const int64_t sum_rows = bias_gradient == nullptr ? 0
+                           : p.splits > 1           ? finish_row_blocks(p.m, p.n, p.items)
+                                                    : divide_up(p.m, cost.rows) * p.items;
+  // A multiple of four: both parts begin at 16 bytes.
+  const int64_t sums_at = divide_up(split_elements, 4) * 4;
+  float* room = nullptr;
+  if (split_elements + sum_rows > 0) {
+    room = static_cast<float*>(cuda::scratch(call, (sums_at + sum_rows * p.n) * sizeof(float)));
+    if (room == nullptr) return VOLTAIC_ERROR_OUT_OF_MEMORY;
+  }
+  if (sum_rows > 0) e.column_sums = room + sums_at;
+
+  Epilogue<F> of_product = e;
+  if (p.splits > 1) {
+    of_product = {};
+    of_product.float_output = true;
+    of_product.vectors = p.n % 4 == 0;
+    of_product.alpha = 1;
+    of_product.n = p.n;
+    of_product.item_stride = item;
+    of_product.split_stride = p.items * item;
+    of_product.c = room;
+  }
+  voltaic_status status = VOLTAIC_OK;
+  if constexpr (sizeof(F) == 2)
+    status = plan.tensor_cores ? multiply_on_tensor_cores(call, plan.tile, p, of_product)
+                               : multiply_simt(call, plan.tile, p, of_product);
+  else
+    status = multiply_simt(call, plan.tile, p, of_product);
+  if (status == VOLTAIC_OK && p.splits > 1)
+    status = finish(call, static_cast<const float*>(room), p.splits, p.items * item, item, p.m,
+                    p.items, e);
+  if (status == VOLTAIC_OK && sum_rows > 0)
+    status = add_column_partials(call, e.column_sums, sum_rows, p.n, bias_gradient);
+  return status;
+}
+
+// ---- by a library, and a kernel for what it does not know
+
+bool unfused_by_setting() {
+  static const bool value = [] {
+    const char* const setting = std::getenv("VOLTAIC_GEMM");
+    return setting != nullptr && std::strcmp(setting, "unfused") == 0;
+  }();
+  return value;
+}
+
+// Whether saved lies in c's memory: then a product into c would overwrite it.
+template <class F>
+bool overlap(const Epilogue<F>& e, int64_t elements) {
+  const auto c = reinterpret_cast<uintptr_t>(e.c), saved = reinterpret_cast<uintptr_t>(e.saved);
+  return saved != 0 && c < saved + elements * sizeof(F) &&
+         saved < c + elements * (e.float_output ? sizeof(float) : sizeof(bfloat16));
+}
+
+// The product with at most a bias, into `to`. False: the library does not take it.
+template <class F>
+bool plain_product(const voltaic_call* call, const Product<F>& p, const Epilogue<F>& e, void* to,
+                   bool float_output, voltaic_status* status) {
+  if (call->stream->matmul != nullptr && p.k > 0) {
+    cuda::MatmulProblem problem = {};
+    problem.m = p.m;
+    problem.n = p.n;
+    problem.k = p.k;
+    problem.transpose_a = p.transpose_a;
+    problem.transpose_b = p.transpose_b;
+    problem.alpha = e.alpha;
+    problem.beta = e.beta;
+    problem.batch = p.items;
+    problem.stride_a = p.stride_a;
+    problem.stride_b = p.stride_b;
+    problem.stride_c = e.item_stride;
+    problem.dtype = sizeof(F) == 2 ? VOLTAIC_BFLOAT16 : VOLTAIC_FLOAT32;
+    problem.c_dtype = float_output ? VOLTAIC_FLOAT32 : VOLTAIC_BFLOAT16;
+    problem.a = p.a;
+    problem.b = p.b;
+    problem.c = to;
+    problem.bias = e.bias;
+    if (cuda::matmul_by_library(call, problem, status)) return true;
+  }
+  if (!unfused_by_setting()) return false;
+  Epilogue<F> plain = e;
+  plain.kind = e.bias != nullptr ? kBias : kPlain;
+  plain.saved = nullptr;
+  plain.c = to;
+  plain.float_output = float_output;
+  *status = multiply(call, p, plain, nullptr);
+  return true;
+}
+
+// False, and nothing queued: the kernels here do the whole.
+template <class F>
+bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilogue<F>& e,
+                      float* bias_gradient, voltaic_status* status) {
+  if (call->stream->matmul == nullptr && !unfused_by_setting()) return false;
+  const bool in_place = overlap(e, (p.items - 1) * e.item_stride + p.m * p.n);
+  if (in_place) return false;
+  // The sums before an activation go into saved where c is not needed for them.
+  const bool through_saved = e.kind == kBiasActivation && e.saved != nullptr && e.beta == 0.0f;
+  const bool to_float = through_saved ? sizeof(F) == 4 : e.float_output;
+  void* const to = through_saved ? static_cast<void*>(e.saved) : e.c;
+  // Only where all is bf16 may a sum be rounded to bf16 on its way.
+  if (e.kind >= kBiasActivation && !to_float && (sizeof(F) == 4 || e.float_output)) return false;
+  if (!plain_product(call, p, e, to, to_float, status)) return false;
+  if (*status != VOLTAIC_OK || e.kind <= kBias) return true;
+
+  Epilogue<F> rest = e;
+  rest.alpha = 1;
+  rest.beta = 0;
+  rest.bias = nullptr;
+  if (through_saved) rest.saved = nullptr;
+  const int64_t sum_rows = bias_gradient == nullptr ? 0 : finish_row_blocks(p.m, p.n, p.items);
+  if (sum_rows > 0) {
+    rest.column_sums = static_cast<float*>(cuda::scratch(call, sum_rows * p.n * sizeof(float)));
+    if (rest.column_sums == nullptr) {
+      *status = VOLTAIC_ERROR_OUT_OF_MEMORY;
+      return true;
+    }
+  }
+  *status =
+      to_float
+          ? finish(call, static_cast<const float*>(to), 1, 0, e.item_stride, p.m, p.items, rest)
+          : finish(call, static_cast<const bfloat16*>(to), 1, 0, e.item_stride, p.m, p.items, rest);
+  if (*status == VOLTAIC_OK && sum_rows > 0)
+    *status = add_column_partials(call, rest.column_sums, sum_rows, p.n, bias_gradient);
+  return true;
+}
+
+// ---- the op
+
+template <class F>
+voltaic_status gemm_typed(const voltaic_call* call) {
+  Product<F> p = {};
+  p.m = whole(call, kM);
+  p.n = whole(call, kN);
+  p.k = whole(call, kK);
+  p.transpose_a = attribute(call, kTransposeA) != 0;
+  p.transpose_b = attribute(call, kTransposeB) != 0;
+  p.items = whole(call, kBatch);
+  p.stride_a = whole(call, kStrideA);
+  p.stride_b = whole(call, kStrideB);
+  p.a = data<const F>(call, kA);
+  p.b = data<const F>(call, kB);
+  Epilogue<F> e = {};
+  e.kind = static_cast<int32_t>(whole(call, kEpilogue));
+  e.activation = static_cast<int32_t>(whole(call, kActivation));
+  e.float_output = tensor(call, kC).dtype == VOLTAIC_FLOAT32;
+  e.alpha = static_cast<float>(attribute(call, kAlpha));
+  e.beta = static_cast<float>(attribute(call, kBeta));
+  e.n = p.n;
+  e.item_stride = whole(call, kStrideC);
+  const bool adds_bias = e.kind == kBias || e.kind == kBiasActivation;
+  e.bias = adds_bias && present(call, kBiasTensor) ? data<const float>(call, kBiasTensor) : nullptr;
+  e.saved = e.kind >= kBiasActivation && present(call, kSaved) ? data<F>(call, kSaved) : nullptr;
+  e.c = data<void>(call, kC);
+  float* const bias_gradient = e.kind == kActivationGradient && present(call, kBiasGradient)
+                                   ? data<float>(call, kBiasGradient)
+                                   : nullptr;
+  if (p.items == 0 || p.m == 0 || p.n == 0) return VOLTAIC_OK;
+  // Rows against one shared b are one tall product.
+  if (p.items > 1 && !p.transpose_a && p.stride_b == 0 && p.stride_a == p.m * p.k &&
+      e.item_stride == p.m * p.n) {
+    p.m *= p.items;
+    p.items = 1;
+  }
+  const auto by_fours = [&](const void* at, size_t element) {
+    return reinterpret_cast<uintptr_t>(at) % (4 * element) == 0;
+  };
+  e.vectors = p.n % 4 == 0 && (p.items == 1 || e.item_stride % 4 == 0) &&
+              by_fours(e.c, e.float_output ? sizeof(float) : sizeof(bfloat16)) &&
+              by_fours(e.saved, sizeof(F));
+  voltaic_status status = VOLTAIC_OK;
+  if (multiply_unfused(call, p, e, bias_gradient, &status)) return status;
+  return multiply(call, p, e, bias_gradient);
+}
+
+voltaic_status gemm(const voltaic_call* call) {
+  const voltaic_status checked = check(call);
+  if (checked != VOLTAIC_OK) return checked;
+  return with_float(tensor(call, kA).dtype, [&]<class F>(F*) { return gemm_typed<F>(call); });
+}
+
+}  // namespace
+
+VOLTAIC_CUDA_KERNELS(gemm, {"gemm", gemm}, {"bias_gradient", bias_gradient})
 
 }  // namespace voltaic

@@ -1,29 +1,43 @@
 // Elementwise ops with and without broadcasting, and casts.
 import { run } from '../../dist/runtime/index.js'
-import { arena } from '../harness.mjs'
 
-const [rows, width] = [4096, 1024]
-const elements = rows * width
-
-export function* benchmarks() {
-  const memory = arena()
-  const [x, y, z] = [0, 1, 2].map(() => memory.tensor('float32', [rows, width], 0.3))
-  const line = memory.tensor('float32', [width])
-  const half = memory.tensor('bfloat16', [rows, width])
-  const all = [
-    ['add', () => run('add', [x, y, z]), 12 * elements],
-    ['add a row', () => run('add', [x, line, z]), 8 * elements],
-    ['absolute', () => run('absolute', [x, y]), 8 * elements],
-    ['exp', () => run('exp', [x, y]), 8 * elements],
-    ['log', () => run('log', [x, y]), 8 * elements],
-    ['cast to bf16', () => run('cast', [x, half]), 6 * elements],
+export function* benchmarks({ plain: [rows, width] }) {
+  const shape = [rows, width]
+  const elements = rows * width
+  const positive = (memory) => memory.tensor('float32', shape, 0.3)
+  const unary = (op, value = (memory) => memory.random('float32', shape)) => [
+    op,
+    8 * elements,
+    (memory) => {
+      const [x, y] = [value(memory), memory.tensor('float32', shape)]
+      return () => run(op, [x, y])
+    },
   ]
-  for (const [i, [name, queue, bytes]] of all.entries()) {
-    yield {
-      name: `${name} ${rows}x${width} float32`,
-      queue,
-      work: { bytes },
-      free: i === all.length - 1 ? memory.free : () => undefined,
-    }
+  const sum = (name, other, bytes) => [
+    name,
+    bytes,
+    (memory) => {
+      const [x, y, z] = [memory.random('float32', shape), memory.random('float32', other), positive(memory)]
+      return () => run('add', [x, y, z])
+    },
+  ]
+  const all = [
+    sum('add', shape, 12 * elements),
+    sum('add a row', [width], 8 * elements),
+    unary('absolute'),
+    unary('exp'),
+    unary('log', positive),
+    [
+      'cast to bf16',
+      6 * elements,
+      (memory) => {
+        const [x, y] = [memory.random('float32', shape), memory.tensor('bfloat16', shape)]
+        return () => run('cast', [x, y])
+      },
+    ],
+  ]
+  for (const [name, bytes, make] of all) {
+    const peer = name === 'add' ? { op: 'add', shape, dtype: 'float32' } : undefined
+    yield { name: `${name} ${rows}x${width} float32`, make, work: { bytes }, peer }
   }
 }

@@ -1,28 +1,22 @@
 // Sums and maxima over rows and columns.
 import { run } from '../../dist/runtime/index.js'
-import { arena } from '../harness.mjs'
 
-const [rows, width] = [4096, 1024]
-const elements = rows * width
-
-export function* benchmarks() {
-  const memory = arena()
-  const x = memory.tensor('float32', [rows, width], 0.3)
-  const line = memory.tensor('float32', [width])
-  const column = memory.tensor('float32', [rows])
-  const indices = memory.tensor('int32', [rows])
+export function* benchmarks({ plain: [rows, width] }) {
+  const shape = [rows, width]
   const all = [
-    ['sum of each row', () => run('sum', [x, column], [2]), 4 * elements],
-    ['sum of each column', () => run('sum', [x, line], [1]), 4 * elements],
-    ['max of each row', () => run('max', [x, column], [2]), 4 * elements],
-    ['argmax of each row', () => run('argmax', [x, indices]), 4 * elements],
+    ['sum of each row', 'sum', [rows], 'float32', [2]],
+    ['sum of each column', 'sum', [width], 'float32', [1]],
+    ['max of each row', 'max', [rows], 'float32', [2]],
+    ['argmax of each row', 'argmax', [rows], 'int32', []],
   ]
-  for (const [i, [name, queue, bytes]] of all.entries()) {
+  for (const [name, op, result, dtype, attributes] of all) {
     yield {
       name: `${name} ${rows}x${width} float32`,
-      queue,
-      work: { bytes },
-      free: i === all.length - 1 ? memory.free : () => undefined,
+      make(memory) {
+        const [x, y] = [memory.random('float32', shape), memory.tensor(dtype, result)]
+        return () => run(op, [x, y], attributes)
+      },
+      work: { bytes: 4 * rows * width },
     }
   }
 }

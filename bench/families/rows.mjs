@@ -1,32 +1,49 @@
 // Moving rows: gather, scatter-add, transposition, slices.
-import { run, upload } from '../../dist/runtime/index.js'
-import { arena } from '../harness.mjs'
+import { run } from '../../dist/runtime/index.js'
 
-const [rows, width] = [4096, 1024]
-const elements = rows * width
+export function* benchmarks({ plain: [rows, width], masked, models, dtypes, tokens }) {
+  const shape = [rows, width]
+  const elements = rows * width
+  const x = (memory) => memory.random('float32', shape)
+  const scattered = (memory) => memory.ints(Array.from({ length: rows }, (_, i) => (i * 37) % rows))
+  const make = {
+    gather(memory) {
+      const [from, index, y] = [x(memory), scattered(memory), memory.tensor('float32', shape)]
+      return () => run('gather_rows', [from, index, y])
+    },
+    scatter(memory) {
+      const [from, index, y] = [x(memory), scattered(memory), memory.tensor('float32', shape)]
+      return () => run('scatter_add_rows', [from, index, y])
+    },
+    transpose(memory) {
+      const [from, y] = [x(memory), memory.tensor('float32', [width, rows])]
+      return () => run('permute', [from, y], [1, 0, 0, 0, 0, 0])
+    },
+    slice(memory) {
+      const [from, y] = [x(memory), memory.tensor('float32', [rows, width / 2])]
+      return () => run('slice', [from, y], [1, width / 4])
+    },
+  }
+  for (const [name, method, bytes] of [
+    ['gather rows', make.gather, 8],
+    ['scatter-add rows', make.scatter, 12],
+    ['transpose', make.transpose, 8],
+    ['slice of columns', make.slice, 4],
+  ])
+    yield { name: `${name} ${rows}x${width} float32`, make: method, work: { bytes: bytes * elements } }
 
-export function* benchmarks() {
-  const memory = arena()
-  const [x, y] = [0, 1].map(() => memory.tensor('float32', [rows, width], 0.3))
-  const transposed = memory.tensor('float32', [width, rows])
-  const half = memory.tensor('float32', [rows, width / 2])
-  const index = memory.tensor('int32', [rows])
-  upload(
-    index,
-    Int32Array.from({ length: rows }, (_, i) => (i * 37) % rows),
-  )
-  const all = [
-    ['gather rows', () => run('gather_rows', [x, index, y]), 8 * elements],
-    ['scatter-add rows', () => run('scatter_add_rows', [x, index, y]), 12 * elements],
-    ['transpose', () => run('permute', [x, transposed], [1, 0, 0, 0, 0, 0]), 8 * elements],
-    ['slice of columns', () => run('slice', [x, half], [1, 256]), 4 * elements],
-  ]
-  for (const [i, [name, queue, bytes]] of all.entries()) {
-    yield {
-      name: `${name} ${rows}x${width} float32`,
-      queue,
-      work: { bytes },
-      free: i === all.length - 1 ? memory.free : () => undefined,
-    }
+  // As the generator's head does: the masked positions of all tokens.
+  const [{ name: model, hidden }] = models
+  const dtype = dtypes.at(-1)
+  yield {
+    name: `gather masked rows ${model} ${masked} of ${tokens}x${hidden} ${dtype}`,
+    make(memory) {
+      const step = Math.floor(tokens / masked)
+      const index = memory.ints(Array.from({ length: masked }, (_, i) => i * step))
+      const [from, y] = [memory.random(dtype, [tokens, hidden]), memory.tensor(dtype, [masked, hidden])]
+      return () => run('gather_rows', [from, index, y])
+    },
+    work: { bytes: 2 * masked * hidden * (dtype === 'float32' ? 4 : 2) },
+    peer: { op: 'gather', tokens, rows: masked, width: hidden, dtype },
   }
 }

@@ -1,24 +1,30 @@
 // Softmax along rows, forward and backward.
 import { run } from '../../dist/runtime/index.js'
-import { arena } from '../harness.mjs'
 
-const [rows, width] = [4096, 1024]
-const elements = rows * width
-
-export function* benchmarks() {
-  const memory = arena()
-  const [x, y, z] = [0, 1, 2].map(() => memory.tensor('float32', [rows, width], 0.3))
-  const all = [
-    ['forward', () => run('softmax_forward', [x, y], [0]), 8 * elements],
-    ['logarithm forward', () => run('softmax_forward', [x, y], [1]), 8 * elements],
-    ['backward', () => run('softmax_backward', [y, x, z], [0]), 12 * elements],
-  ]
-  for (const [i, [name, queue, bytes]] of all.entries()) {
+export function* benchmarks({ plain: shape }) {
+  const elements = shape[0] * shape[1]
+  const what = `${shape.join('x')} float32`
+  for (const [name, logarithm] of [
+    ['forward', 0],
+    ['logarithm forward', 1],
+  ]) {
     yield {
-      name: `${name} ${rows}x${width} float32`,
-      queue,
-      work: { bytes },
-      free: i === all.length - 1 ? memory.free : () => undefined,
+      name: `${name} ${what}`,
+      make(memory) {
+        const [x, y] = [memory.random('float32', shape), memory.tensor('float32', shape)]
+        return () => run('softmax_forward', [x, y], [logarithm])
+      },
+      work: { bytes: 8 * elements },
+      peer: { op: 'softmax', logarithm, shape, dtype: 'float32' },
     }
+  }
+  yield {
+    name: `backward ${what}`,
+    make(memory) {
+      const [y, dy, dx] = [0, 1, 2].map(() => memory.random('float32', shape))
+      return () => run('softmax_backward', [y, dy, dx], [0])
+    },
+    work: { bytes: 12 * elements },
+    peer: { op: 'softmax', logarithm: 0, backward: true, shape, dtype: 'float32' },
   }
 }

@@ -1,34 +1,42 @@
-// Cross-entropy with accuracy and a Gumbel sample over 640 masked rows of the vocabulary, and its gradient.
+// Cross-entropy with accuracy and a Gumbel sample over the masked rows of the vocabulary, and its gradient.
 import { run } from '../../dist/runtime/index.js'
-import { arena } from '../harness.mjs'
+import { bytesOf } from '../scales.mjs'
 
-export function* benchmarks() {
-  const [rows, vocabulary] = [640, 30522]
-  const memory = arena()
-  const logits = memory.tensor('float32', [rows, vocabulary], 0.1)
-  const gradient = memory.tensor('float32', [rows, vocabulary])
-  const [targets, predictions, samples] = Array.from({ length: 3 }, () => memory.tensor('int32', [rows], 7))
-  const [loss, lossGradient] = [0, 1].map(() => memory.tensor('float32', [1], 1))
-  const logSumExp = memory.tensor('float32', [rows])
-  const [counts, state] = [memory.tensor('int32', [2]), memory.tensor('int32', [4], 1)]
-  for (const drawn of [null, samples]) {
+export function* benchmarks({ masked: rows, vocabulary, dtypes }) {
+  const shape = [rows, vocabulary]
+  const numbers = (memory) => memory.ints(Array.from({ length: rows }, (_, i) => (i * 7919) % vocabulary))
+  const column = (memory) => memory.tensor('float32', [rows], Math.log(vocabulary))
+  for (const sampling of [false, true]) {
     yield {
-      name: `forward ${drawn ? 'with' : 'without'} samples ${rows}x${vocabulary} float32`,
-      queue: () =>
-        run(
-          'vocabulary_head_forward',
-          [logits, targets, state, loss, logSumExp, predictions, counts, drawn],
-          [1, 9, 0],
-        ),
+      name: `forward ${sampling ? 'with' : 'without'} samples ${shape.join('x')} float32`,
+      make(memory) {
+        const logits = memory.random('float32', shape)
+        const [targets, predictions] = [numbers(memory), memory.tensor('int32', [rows])]
+        const [state, loss] = [memory.ints([1, 0, 1, 0]), memory.tensor('float32', [1])]
+        const [logSumExp, counts] = [column(memory), memory.tensor('int32', [2])]
+        const drawn = sampling ? memory.tensor('int32', [rows]) : null
+        const tensors = [logits, targets, state, loss, logSumExp, predictions, counts, drawn]
+        return () => run('vocabulary_head_forward', tensors, [1, 9, 0])
+      },
       work: { bytes: 4 * rows * vocabulary },
-      free: () => undefined,
+      peer: { op: 'cross_entropy', rows, vocabulary, sampling },
     }
   }
-  yield {
-    name: `backward ${rows}x${vocabulary} float32`,
-    queue: () =>
-      run('vocabulary_head_backward', [lossGradient, logits, targets, logSumExp, counts, gradient]),
-    work: { bytes: 2 * 4 * rows * vocabulary },
-    free: memory.free,
+  for (const dtype of dtypes) {
+    yield {
+      name: `backward ${shape.join('x')} ${dtype}`,
+      make(memory) {
+        const [loss, logits, targets] = [
+          memory.tensor('float32', [1], 1),
+          memory.random('float32', shape),
+          numbers(memory),
+        ]
+        const [logSumExp, counts] = [column(memory), memory.ints([rows, 0])]
+        const gradient = memory.tensor(dtype, shape)
+        return () => run('vocabulary_head_backward', [loss, logits, targets, logSumExp, counts, gradient])
+      },
+      work: { bytes: (4 + bytesOf[dtype]) * rows * vocabulary },
+      peer: { op: 'cross_entropy', backward: true, rows, vocabulary, dtype },
+    }
   }
 }

@@ -22,7 +22,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-#define __shared__ static thread_local
+#define __shared__ static  // one launch at a time: run_grid()
 #define __constant__ static const
 #define __align__(bytes) alignas(bytes)
 

@@ -15,7 +15,7 @@
 // long sums exact to the last bits. Chunks of all results together are cut into tasks, so that one
 // long sum uses all threads as well as many short ones. Empty sums are 0, empty means NaN; an empty
 // maximum is refused.
-#include "../engine/shapes.h"
+#include "../engine/reduction_plan.h"
 #include "kernel.h"
 
 namespace voltaic {
@@ -53,73 +53,6 @@ VOLTAIC_INLINE vfloat load_or_identity(const T* from, int64_t n) {
   return select(lane < (int32_t)n, load_partial(from, n), splat(Op::kIdentity));
 }
 
-// Axes of x, outermost first, with strides in elements.
-struct Axes {
-  int rank = 0;
-  int64_t sizes[VOLTAIC_MAX_RANK] = {}, strides[VOLTAIC_MAX_RANK] = {};
-
-  int64_t count() const {
-    int64_t product = 1;
-    for (int d = 0; d < rank; d++) product *= sizes[d];
-    return product;
-  }
-  int64_t offset(int64_t index) const {
-    int64_t sum = 0;
-    for (int d = rank - 1; d > 0; d--) {
-      sum += index % sizes[d] * strides[d];
-      index /= sizes[d];
-    }
-    return rank > 0 ? sum + index * strides[0] : 0;
-  }
-};
-
-struct Plan {
-  Axes kept, reduced;  // without inner
-  int64_t inner = 1;   // the size of the last axis, contiguous
-  bool inner_is_reduced = true;
-};
-
-// Checks the axes and y's shape, then collapses.
-voltaic_status plan_reduction(const voltaic_call* call, const char* op, uint32_t mask, Plan& plan) {
-  const voltaic_tensor &x = tensor(call, 0), &y = tensor(call, 1);
-  int rank = 0;
-  bool fits = true;
-  for (int d = 0; d < x.rank; d++) {
-    if (mask >> d & 1) continue;
-    fits = fits && rank < y.rank && y.shape[rank] == x.shape[d];
-    rank++;
-  }
-  if (!fits || rank != y.rank)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "%s: y has shape %s, expected x's axes that are not reduced (x %s, axes 0x%x)", op,
-                shape_text(y).text, shape_text(x).text, mask);
-  struct {
-    int64_t size, stride;
-    bool reduced;
-  } axes[VOLTAIC_MAX_RANK];
-  int count = 0;  // innermost first
-  int64_t stride = 1;
-  for (int d = x.rank - 1; d >= 0; d--) {
-    const bool reduced = mask >> d & 1;
-    if (x.shape[d] == 1) continue;
-    if (count > 0 && axes[count - 1].reduced == reduced)
-      axes[count - 1].size *= x.shape[d];
-    else
-      axes[count++] = {x.shape[d], stride, reduced};
-    stride *= x.shape[d];
-  }
-  if (count > 0) {
-    plan.inner = axes[0].size;
-    plan.inner_is_reduced = axes[0].reduced;
-  }
-  for (int i = count - 1; i > 0; i--) {
-    Axes& to = axes[i].reduced ? plan.reduced : plan.kept;
-    to.sizes[to.rank] = axes[i].size;
-    to.strides[to.rank++] = axes[i].stride;
-  }
-  return VOLTAIC_OK;
-}
-
 // n contiguous elements, into four accumulators.
 template <class Op, class T>
 VOLTAIC_INLINE void reduce_run(const T* from, int64_t n, vfloat (&sums)[4]) {
@@ -145,7 +78,7 @@ float reduce_lanes(vfloat x) {
 
 // Elements begin .. end - 1, in row-major order, of the result whose elements start at x.
 template <class Op, class T>
-float reduce_chunk(const Plan& plan, const T* x, int64_t begin, int64_t end) {
+float reduce_chunk(const ReductionPlan& plan, const T* x, int64_t begin, int64_t end) {
   vfloat sums[4];
   for (vfloat& sum : sums) sum = splat(Op::kIdentity);
   if (plan.reduced.rank == 0) {
@@ -162,7 +95,7 @@ float reduce_chunk(const Plan& plan, const T* x, int64_t begin, int64_t end) {
 }
 
 template <class Op, class T>
-voltaic_status reduce_runs(const voltaic_call* call, const Plan& plan, const T* x, T* y,
+voltaic_status reduce_runs(const voltaic_call* call, const ReductionPlan& plan, const T* x, T* y,
                            double divisor) {
   const int64_t results = plan.kept.count(), length = plan.reduced.count() * plan.inner;
   const int64_t chunks = divide_up(length, kRunChunk),
@@ -197,7 +130,7 @@ voltaic_status reduce_runs(const voltaic_call* call, const Plan& plan, const T* 
 
 // The rows begin .. end - 1 of `columns` columns from x on, into sums.
 template <class Op, class T>
-void reduce_rows(const Plan& plan, const T* x, int64_t begin, int64_t end, int64_t columns,
+void reduce_rows(const ReductionPlan& plan, const T* x, int64_t begin, int64_t end, int64_t columns,
                  float* sums) {
   for (int64_t i = 0; i < columns; i++) sums[i] = Op::kIdentity;
   auto row = [&](int64_t r) { return x + plan.reduced.offset(r); };
@@ -224,7 +157,7 @@ void reduce_rows(const Plan& plan, const T* x, int64_t begin, int64_t end, int64
 }
 
 template <class Op, class T>
-voltaic_status reduce_columns(const voltaic_call* call, const Plan& plan, const T* x, T* y,
+voltaic_status reduce_columns(const voltaic_call* call, const ReductionPlan& plan, const T* x, T* y,
                               double divisor) {
   const int64_t outer = plan.kept.count(), width = plan.inner, rows = plan.reduced.count();
   const int64_t chunks = divide_up(rows, kColumnChunk), tiles = divide_up(width, kColumnTile);
@@ -272,18 +205,9 @@ voltaic_status reduce_columns(const voltaic_call* call, const Plan& plan, const 
 template <class Op>
 voltaic_status reduce(const voltaic_call* call, const char* op, bool mean) {
   const voltaic_tensor &x = tensor(call, 0), &y = tensor(call, 1);
-  const int64_t mask = index_attribute(call, 0, int64_t{1} << x.rank);
-  if (mask < 0)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT,
-                "%s: axes is %g, expected a set of the %d axes of x %s as bits", op,
-                attribute(call, 0), x.rank, shape_text(x).text);
-  Plan plan;
-  const voltaic_status status = plan_reduction(call, op, (uint32_t)mask, plan);
+  ReductionPlan plan;
+  const voltaic_status status = plan_reduction(call, op, Op::kEmptyHasResult, plan);
   if (status != VOLTAIC_OK || y.elements == 0) return status;
-  if (x.elements == 0 && !Op::kEmptyHasResult)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "%s: x %s has no elements to take the largest of (axes 0x%x, y %s)", op,
-                shape_text(x).text, (unsigned)mask, shape_text(y).text);
   return with_float(x.dtype, [&](auto* kind) {
     typedef decltype(kind) Pointer;
     auto* to = (Pointer)y.data;
@@ -331,21 +255,13 @@ int32_t first_largest(const T* row, int64_t width) {
 
 voltaic_status argmax(const voltaic_call* call) {
   const voltaic_tensor &x = tensor(call, 0), &y = tensor(call, 1);
-  bool fits = x.rank > 0 && y.rank == x.rank - 1;
-  for (int d = 0; fits && d < y.rank; d++) fits = y.shape[d] == x.shape[d];
-  if (!fits)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "argmax: y has shape %s, expected that of x %s without its last axis",
-                shape_text(y).text, shape_text(x).text);
+  const voltaic_status status = check_argmax(call);
+  if (status != VOLTAIC_OK || y.elements == 0) return status;
   const int64_t width = x.shape[x.rank - 1];
-  if (width == 0 && y.elements > 0)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "argmax: x %s has an empty last axis, expected one element at least",
-                shape_text(x).text);
   return with_float(x.dtype, [&](auto* kind) {
     const auto* from = (decltype(kind))x.data;
     int32_t* to = (int32_t*)y.data;
-    parallel_ranges(y.elements, kTaskElements / larger(width, 1), [&](int64_t begin, int64_t end) {
+    parallel_ranges(y.elements, kTaskElements / width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) to[i] = first_largest(from + i * width, width);
     });
     return VOLTAIC_OK;

@@ -14,7 +14,7 @@
 // permute collapses the axes; runs that stay contiguous are copied, all else is a batch of
 // transpositions of 64 x 64 tiles, built from squares of 16 bytes a side in registers (2048 x 2048
 // fp32 on one Zen 3 core: 11 GB/s, with a plain copy at 25).
-#include "../engine/shapes.h"
+#include "../engine/rows_plan.h"
 #include "kernel.h"
 
 namespace voltaic {
@@ -238,51 +238,6 @@ void transpose_tile(const T* x, int64_t x_stride, int64_t rows, int64_t columns,
   }
 }
 
-// y's axes after collapsing, innermost first, with the strides in x and y of each, in elements.
-struct Permutation {
-  int rank = 0;
-  int64_t sizes[VOLTAIC_MAX_RANK], from[VOLTAIC_MAX_RANK], to[VOLTAIC_MAX_RANK];
-};
-
-voltaic_status plan_permute(const voltaic_call* call, Permutation& plan) {
-  const voltaic_tensor &x = tensor(call, 0), &y = tensor(call, 1);
-  int64_t strides[VOLTAIC_MAX_RANK], axes[VOLTAIC_MAX_RANK], stride = 1;
-  for (int d = x.rank - 1; d >= 0; d--) {
-    strides[d] = stride;
-    stride *= x.shape[d];
-  }
-  uint32_t seen = 0;
-  bool fits = x.rank == y.rank;
-  for (int d = 0; d < x.rank; d++) {
-    axes[d] = index_attribute(call, d, x.rank);
-    if (axes[d] < 0 || seen >> axes[d] & 1)
-      return fail(call, VOLTAIC_ERROR_ARGUMENT,
-                  "permute: axis%d is %g, expected each axis of x %s once", d, attribute(call, d),
-                  shape_text(x).text);
-    seen |= 1u << axes[d];
-    fits = fits && y.shape[d] == x.shape[axes[d]];
-  }
-  if (!fits)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "permute: y has shape %s, expected x's %s in the order of the axes",
-                shape_text(y).text, shape_text(x).text);
-  stride = 1;
-  for (int d = y.rank - 1; d >= 0; d--) {
-    const int64_t size = y.shape[d], from = strides[axes[d]];
-    if (size == 1) continue;
-    const int last = plan.rank - 1;
-    if (last >= 0 && from == plan.from[last] * plan.sizes[last]) {
-      plan.sizes[last] *= size;
-    } else {
-      plan.sizes[plan.rank] = size;
-      plan.from[plan.rank] = from;
-      plan.to[plan.rank++] = stride;
-    }
-    stride *= size;
-  }
-  return VOLTAIC_OK;
-}
-
 // Batches of 2D transpositions: x is contiguous along `axis` of y, y along its innermost.
 template <class T>
 void transpose(const Permutation& plan, const T* x, T* y) {
@@ -340,42 +295,20 @@ voltaic_status permute(const voltaic_call* call) {
 }
 
 // ---- slices
-// whole[start : start + part.shape[axis]] along axis and part have one shape; copies one to the
-// other.
 voltaic_status copy_slice(const voltaic_call* call, const char* op,
                           const voltaic_tensor& whole_tensor, const voltaic_tensor& part,
                           bool assign) {
-  const int64_t axis = index_attribute(call, 0, whole_tensor.rank);
-  if (axis < 0)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT, "%s: axis is %g, expected one of the %d axes of %s",
-                op, attribute(call, 0), whole_tensor.rank, shape_text(whole_tensor).text);
-  bool fits = part.rank == whole_tensor.rank;
-  for (int d = 0; fits && d < part.rank; d++)
-    fits = d == axis || part.shape[d] == whole_tensor.shape[d];
-  if (!fits)
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "%s: the slice has shape %s, expected that of %s but along axis %lld", op,
-                shape_text(part).text, shape_text(whole_tensor).text, (long long)axis);
-  const int64_t size = whole_tensor.shape[axis], length = part.shape[axis];
-  const int64_t start = index_attribute(call, 1, size - length + 1);
-  if (start < 0)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT,
-                "%s: start is %g for %lld of axis %lld of %s, expected 0 to %lld", op,
-                attribute(call, 1), (long long)length, (long long)axis,
-                shape_text(whole_tensor).text, (long long)(size - length));
-  if (part.elements == 0) return VOLTAIC_OK;
-  int64_t inner = element_size(part.dtype);
-  for (int d = (int)axis + 1; d < part.rank; d++) inner *= part.shape[d];
-  const int64_t run = length * inner;
-  char* const whole_data = (char*)whole_tensor.data + start * inner;
+  Slice plan;
+  const voltaic_status status = plan_slice(call, op, whole_tensor, part, plan);
+  if (status != VOLTAIC_OK || part.elements == 0) return status;
+  char* const whole_data = (char*)whole_tensor.data + plan.start;
   char* const part_data = (char*)part.data;
-  copy_runs(part.elements * element_size(part.dtype) / run, run,
-            [&](int64_t i, char** to, const char** from) {
-              char* const in_whole = whole_data + i * size * inner;
-              char* const in_part = part_data + i * run;
-              *to = assign ? in_whole : in_part;
-              *from = assign ? in_part : in_whole;
-            });
+  copy_runs(plan.runs, plan.run, [&](int64_t i, char** to, const char** from) {
+    char* const in_whole = whole_data + i * plan.stride;
+    char* const in_part = part_data + i * plan.run;
+    *to = assign ? in_whole : in_part;
+    *from = assign ? in_part : in_whole;
+  });
   return VOLTAIC_OK;
 }
 

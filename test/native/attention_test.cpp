@@ -15,11 +15,12 @@ struct Problem {
   int64_t heads = 1, size = 1;
   double scale = 1, probability = 0;
   uint32_t site = 0;
+  double longest = 0;  // the hint: not above 0 where it is not known
   Array offsets, qkv, state, context, log_sum_exp, context_gradient, qkv_gradient;
 
   int64_t tokens() const { return qkv.shape[0]; }
   std::vector<double> attributes() const {
-    return {scale, probability, static_cast<double>(site), 0};
+    return {scale, probability, static_cast<double>(site), longest};
   }
   Array* state_argument() { return probability > 0 ? &state : nullptr; }
   bool forward() {
@@ -46,6 +47,8 @@ Problem make_problem(Random& random, voltaic_dtype dtype, Array offsets, int64_t
   p.scale = 1 / std::sqrt(static_cast<double>(size));
   p.probability = probability;
   p.site = static_cast<uint32_t>(random.integer(0, 1000));
+  for (int64_t i = 1; i < offsets.elements(); i++)
+    p.longest = std::fmax(p.longest, offsets.ints()[i] - offsets.ints()[i - 1]);
   p.offsets = std::move(offsets);
   const int64_t tokens = p.offsets.ints()[p.offsets.elements() - 1];
   p.qkv = random.array(dtype, {tokens, 3, heads, size}, -2, 2);
@@ -165,6 +168,7 @@ TEST(attention_matches_the_reference_on_random_ragged_shapes) {
     const int64_t heads = random.integer(1, 3), size = random.size(128);
     Array offsets = random.offsets(random.integer(1, 4), 0, random.size(48));
     Problem p = make_problem(random, dtype, offsets, heads, size, random.next() % 2 ? 0.1 : 0);
+    if (random.next() % 3 == 0) p.longest = 0;
     check_against_reference(p);
   }
 }
@@ -179,6 +183,48 @@ TEST(attention_matches_the_reference_past_every_block_size) {
                                dtype == VOLTAIC_FLOAT32 ? 20 : 36, 0.25);
       check_against_reference(p);
     }
+}
+
+// A GPU's tiles of 32, 64 and 128 rows, at, before and after their edges, and its head sizes of 64
+// and 128 with what is padded to them, and rows that are no multiple of 16 bytes.
+TEST(attention_matches_the_reference_at_the_edges_of_tiles) {
+  for (Random random : seeds(1))
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      for (double probability : {0.0, 0.1}) {
+        const auto check = [&](std::vector<int32_t> lengths, int64_t heads, int64_t size) {
+          std::vector<int32_t> bounds = {0};
+          for (int32_t length : lengths) bounds.push_back(bounds.back() + length);
+          Problem p = make_problem(random, dtype,
+                                   Array::of_ints({static_cast<int64_t>(bounds.size())}, bounds),
+                                   heads, size, probability);
+          check_against_reference(p);
+        };
+        check({64, 0, 63, 31, 1, 33}, 2, 64);
+        check({65, 128, 0, 0, 127, 16}, 1, 64);
+        check({129, 17, 200, 0, 96}, 1, 64);
+        check({127, 81}, 1, 33);
+        check({130, 15}, 1, 16);
+        check({65, 64, 48}, 1, 128);
+        check({97, 20}, 1, 80);
+        check({140}, 1, 8);
+        check({129, 60}, 2, 1);
+      }
+}
+
+// A replayed batch with room for more sequences than it has: thousands of blocks with nothing to
+// do.
+TEST(attention_passes_over_thousands_of_empty_sequences) {
+  for (Random random : seeds(1))
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      for (double longest : {0.0, 40.0}) {
+        std::vector<int32_t> bounds(1200, 70);
+        bounds[0] = 0;
+        std::fill_n(bounds.begin() + 1, 500, 40);
+        Problem p = make_problem(random, dtype, Array::of_ints({1200}, bounds), 1, 24,
+                                 longest > 0 ? 0.1 : 0);
+        p.longest = longest;
+        check_against_reference(p);
+      }
 }
 
 TEST(attention_of_no_tokens_and_of_empty_sequences_works) {
@@ -200,40 +246,60 @@ TEST(attention_of_no_tokens_and_of_empty_sequences_works) {
   }
 }
 
-// Equal scores, and values that are unit vectors: the context is the dropped probability matrix
-// itself.
-TEST(attention_drops_exactly_where_the_philox_numbers_say) {
-  for (Random random : seeds(3)) {
-    const double probability = std::vector<double>{0.1, 0.5, 0.9, 0.25}[random.next() % 4];
-    const int64_t first = random.integer(1, 80), second = random.integer(1, 40), size = 80;
-    // Sequences 0 and 11, none of the others having tokens: the block numbers of the latter need
-    // more than 32 bits.
-    std::vector<int32_t> offsets(12, static_cast<int32_t>(first));
-    offsets[0] = 0;
-    offsets.push_back(static_cast<int32_t>(first + second));
-    Problem p =
-        make_problem(random, VOLTAIC_FLOAT32, Array::of_ints({13}, offsets), 2, size, probability);
-    for (int64_t t = 0; t < p.tokens(); t++)
-      for (int64_t h = 0; h < p.heads; h++)
-        for (int64_t d = 0; d < size; d++) {
-          p.qkv.set(((t * 3 + 0) * p.heads + h) * size + d, 0);
-          p.qkv.set(((t * 3 + 2) * p.heads + h) * size + d, d == (t < first ? t : t - first));
-        }
-    EXPECT(p.forward());
-    int wrong = 0;
-    for (int64_t s = 0; s < 2; s++)
-      for (int64_t h = 0; h < p.heads; h++) {
-        const int64_t begin = s ? first : 0, length = s ? second : first;
-        for (int64_t i = 0; i < length; i++)
-          for (int64_t j = 0; j < length; j++) {
-            const double value = p.context.at(((begin + i) * p.heads + h) * size + j);
-            const double factor = dropout_factor(p, s ? 11 : 0, h, i, j);
-            const double expected = factor / static_cast<double>(length);
-            wrong += factor == 0 ? value != 0 : std::fabs(value - expected) > 1e-6 * expected;
-          }
+// Equal scores, and values that are unit vectors, for keys from `window` on: the context is a part
+// of the dropped probability matrix itself. With gradients that are unit vectors, for queries from
+// `window` on, so is the gradient of the values.
+void check_dropped(Random& random, voltaic_dtype dtype, int64_t first, int64_t second, int64_t size,
+                   int64_t window, double longest) {
+  const double probability = std::vector<double>{0.1, 0.5, 0.9, 0.25}[random.next() % 4];
+  // Sequences 0 and 11, none of the others having tokens: the block numbers of the latter need
+  // more than 32 bits.
+  std::vector<int32_t> offsets(12, static_cast<int32_t>(first));
+  offsets[0] = 0;
+  offsets.push_back(static_cast<int32_t>(first + second));
+  Problem p = make_problem(random, dtype, Array::of_ints({13}, offsets), 2, size, probability);
+  if (longest >= 0) p.longest = longest;
+  for (int64_t t = 0; t < p.tokens(); t++)
+    for (int64_t h = 0; h < p.heads; h++)
+      for (int64_t d = 0; d < size; d++) {
+        const double unit = window + d == (t < first ? t : t - first);
+        p.qkv.set(((t * 3 + 0) * p.heads + h) * size + d, 0);
+        p.qkv.set(((t * 3 + 2) * p.heads + h) * size + d, unit);
+        p.context_gradient.set((t * p.heads + h) * size + d, unit);
       }
-    EXPECT(wrong == 0);
-  }
+  EXPECT(p.forward());
+  EXPECT(p.backward());
+  const double tolerance = dtype == VOLTAIC_FLOAT32 ? 1e-6 : 1.0 / 128;
+  int wrong = 0;
+  for (int64_t s = 0; s < 2; s++)
+    for (int64_t h = 0; h < p.heads; h++) {
+      const int64_t begin = s ? first : 0, length = s ? second : first;
+      for (int64_t i = 0; i < length; i++)
+        for (int64_t d = 0; d < size && window + d < length; d++) {
+          const auto check = [&](double value, double factor) {
+            const double expected = factor / static_cast<double>(length);
+            wrong += factor == 0 ? value != 0 : std::fabs(value - expected) > tolerance * expected;
+          };
+          const int64_t sequence = s ? 11 : 0;
+          check(p.context.at(((begin + i) * p.heads + h) * size + d),
+                dropout_factor(p, sequence, h, i, window + d));
+          check(p.qkv_gradient.at((((begin + i) * 3 + 2) * p.heads + h) * size + d),
+                dropout_factor(p, sequence, h, window + d, i));
+        }
+    }
+  EXPECT(wrong == 0);
+}
+
+TEST(attention_drops_exactly_where_the_philox_numbers_say) {
+  for (Random random : seeds(3))
+    check_dropped(random, VOLTAIC_FLOAT32, random.integer(1, 80), random.integer(1, 40), 80, 0, -1);
+  for (Random random : seeds(1))
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      check_dropped(random, dtype, 64, random.integer(1, 64), 64, 0, -1);
+      check_dropped(random, dtype, 128, random.integer(1, 128), 64, 64, -1);
+      check_dropped(random, dtype, random.integer(120, 180), 70, 64, 60, 0);
+      check_dropped(random, dtype, random.integer(90, 140), 30, 128, 20, -1);
+    }
 }
 
 TEST(attention_with_dropout_of_everything_is_zero) {
@@ -333,20 +399,38 @@ TEST(attention_keeps_nan_within_the_row_or_the_sequence_it_touches) {
 
 TEST(attention_refuses_bad_arguments_with_a_reason) {
   for (Random random : seeds(1)) {
-    const auto refused = [&](std::vector<int32_t> offsets, const char* says) {
-      Problem p = make_problem(random, VOLTAIC_FLOAT32, Array::of_ints({2}, {0, 10}), 1, 8, 0);
-      const int64_t bounds = static_cast<int64_t>(offsets.size());
-      p.offsets = Array::of_ints({bounds}, offsets);
-      EXPECT(!p.forward());
-      EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
-      EXPECT_TEXT(last_message().find(says) != std::string::npos, last_message());
-    };
-    refused({}, "empty");
-    refused({1, 10}, "offsets[0]");
-    refused({0, 6, 4, 10}, "offsets[2]");
-    refused({0, 9}, "10");
-    refused({0, 11}, "10");
-    refused({0, -1, 10}, "offsets[1]");
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      for (double longest : {0.0, 10.0}) {
+        const auto refused = [&](std::vector<int32_t> offsets, const char* says) {
+          Problem p = make_problem(random, dtype, Array::of_ints({2}, {0, 10}), 1, 8, 0);
+          EXPECT(p.forward());
+          const int64_t bounds = static_cast<int64_t>(offsets.size());
+          p.offsets = Array::of_ints({bounds}, offsets);
+          p.longest = longest;
+          EXPECT(!p.backward());
+          EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
+          EXPECT_TEXT(last_message().find(says) != std::string::npos, last_message());
+          EXPECT(!p.forward());
+          EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
+          EXPECT_TEXT(last_message().find(says) != std::string::npos, last_message());
+        };
+        refused({}, "empty");
+        refused({0}, "10");
+        refused({1, 10}, "offsets[0]");
+        refused({0, 6, 4, 10}, "offsets[2]");
+        refused({0, 9}, "10");
+        refused({0, 11}, "10");
+        refused({0, -1, 10}, "offsets[1]");
+        refused({0, 2147483647, 10}, "offsets[");
+        refused({-2147483647, 2147483647, -2147483647}, "offsets[");
+        refused(std::vector<int32_t>(100, 2147483647), "offsets[");
+        // A hint that is too small: computed all the same, or refused by name.
+        Problem p = make_problem(random, dtype, Array::of_ints({2}, {0, 10}), 1, 8, 0);
+        p.longest = 9;
+        EXPECT_TEXT(p.forward() || last_message().find("offsets[1] is 10; expected 0 to 9") !=
+                                       std::string::npos,
+                    last_message());
+      }
     Problem wide = make_problem(random, VOLTAIC_FLOAT32, Array::of_ints({2}, {0, 2}), 1, 129, 0);
     EXPECT(!wide.forward());
     EXPECT(last_status() == VOLTAIC_ERROR_SHAPE);

@@ -144,6 +144,27 @@ TEST(corruption_mask_takes_sequences_with_nothing_to_choose) {
   check(no_room, 0.15, 0.85, 19, 1);
 }
 
+TEST(corruption_mask_takes_long_sequences) {
+  Random random(10);
+  Batch batch(Array::of_ints({4}, {0, 3, 5010, 5020}), 900, random);
+  check(batch, 0.15, 0.85, 700, 9);
+  check(batch, 0.15, 0.85, 2000, 9);
+}
+
+TEST(corruption_mask_takes_thousands_of_sequences_most_of_them_empty) {
+  Random random(11);
+  std::vector<int32_t> offsets{0};
+  while (offsets.size() < 1200) {
+    const int64_t length = offsets.size() % 4 == 0 ? random.integer(0, 6) : 0;
+    offsets.push_back(offsets.back() + static_cast<int32_t>(length));
+  }
+  offsets.resize(2500, offsets.back());
+  for (int64_t capacity : {400, 100}) {
+    Batch batch(Array::of_ints({2500}, offsets), capacity, random);
+    check(batch, 0.3, 0.5, 19, 2);
+  }
+}
+
 TEST(corruption_mask_refuses_bad_offsets_and_probabilities) {
   Random random(9);
   for (const std::vector<int32_t>& offsets :

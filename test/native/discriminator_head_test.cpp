@@ -53,7 +53,8 @@ std::vector<double> expected_logits(const Head& head) {
 
 TEST(discriminator_head_matches_the_reference_on_random_shapes) {
   for (Random random : seeds(30)) {
-    Head head = make_head(random, random.float_dtype(), random.size(130), random.size(130), 2);
+    const int64_t width = random.next() % 6 == 0 ? 8 * random.integer(17, 100) : random.size(130);
+    Head head = make_head(random, random.float_dtype(), random.size(130), width, 2);
     head.with_metrics = random.next() % 4 != 0;
     const Array before = head.metrics;
     EXPECT(head.forward());
@@ -115,7 +116,9 @@ TEST(discriminator_head_gradients_match_the_reference_and_accumulate) {
   for (Random random : seeds(30)) {
     const int64_t tokens =
         random.next() % 4 == 0 ? random.integer(256, 600) : random.size(130);  // several blocks
-    Head head = make_head(random, random.float_dtype(), tokens, random.size(100), 1);
+    // Now and then more columns than a warp of a card has at once.
+    const int64_t width = random.next() % 6 == 0 ? 8 * random.integer(33, 70) : random.size(100);
+    Head head = make_head(random, random.float_dtype(), tokens, width, 1);
     EXPECT(head.forward());
     Array upstream = random.array(VOLTAIC_FLOAT32, {1}, 0.5, 50);
     Array hidden_gradient(head.hidden.dtype, {tokens, head.width()});
@@ -142,6 +145,36 @@ TEST(discriminator_head_gradients_match_the_reference_and_accumulate) {
     EXPECT_CLOSE(weight_gradient, weight_expected,
                  1e-5);  // sums of hundreds of terms of either sign
     EXPECT_CLOSE(bias_gradient, bias_expected, 1e-5);
+  }
+}
+
+// So many that a block of a card has several tiles of them.
+TEST(discriminator_head_gradients_add_up_over_very_many_tokens) {
+  constexpr int64_t kTokens = 262401;
+  for (Random random : seeds(1)) {
+    Head head = make_head(random, VOLTAIC_FLOAT32, kTokens, 1, 1);
+    head.logits = random.array(VOLTAIC_FLOAT32, {kTokens}, -3, 3);
+    head.valid = Array::of_ints({1}, {1000});
+    Array upstream = Array::of_floats(VOLTAIC_FLOAT32, {1}, {1});
+    Array hidden_gradient(VOLTAIC_FLOAT32, {kTokens, 1});
+    Array weight_gradient = Array::zeros(VOLTAIC_FLOAT32, {1, 1}),
+          bias_gradient = Array::zeros(VOLTAIC_FLOAT32, {1});
+    std::vector<double> hidden_expected;
+    double weight_expected = 0, bias_expected = 0, magnitude = 0;
+    for (int64_t t = 0; t < kTokens; t++) {
+      const int32_t label = head.labels.ints()[t];
+      const double g = label == -100 ? 0 : (1 / (1 + std::exp(-head.logits.at(t))) - label) / 1000;
+      hidden_expected.push_back(g * head.weight.at(0));
+      weight_expected += g * head.hidden.at(t);
+      bias_expected += g;
+      magnitude += std::fabs(g);
+    }
+    EXPECT(run("discriminator_head_backward",
+               {&upstream, &head.hidden, &head.weight, &head.labels, &head.logits, &head.valid,
+                &hidden_gradient, &weight_gradient, &bias_gradient}));
+    EXPECT_CLOSE(hidden_gradient, hidden_expected, 2e-6);
+    EXPECT(std::fabs(weight_gradient.at(0) - weight_expected) < 1e-6 * magnitude);
+    EXPECT(std::fabs(bias_gradient.at(0) - bias_expected) < 1e-6 * magnitude);
   }
 }
 
@@ -184,7 +217,10 @@ TEST(discriminator_head_refuses_bad_labels_with_a_reason) {
       head.labels.ints()[4] = label;
       EXPECT(!head.forward());
       EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
-      EXPECT_TEXT(last_message().find("token 4 is " + std::to_string(label)) != std::string::npos,
+      // A card's message: "labels[4] is 2", for "the label of token 4 is 2".
+      const std::string is = " is " + std::to_string(label);
+      EXPECT_TEXT(last_message().find("token 4" + is) != std::string::npos ||
+                      last_message().find("labels[4]" + is) != std::string::npos,
                   last_message());
     }
   }

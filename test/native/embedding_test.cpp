@@ -171,6 +171,31 @@ TEST(embedding_backward_sums_a_word_that_fills_the_batch) {
   }
 }
 
+TEST(embedding_takes_rows_of_every_width) {
+  Random random(26);
+  for (int64_t width : {8, 64, 72, 128, 256, 264, 768, 1024, 1032})
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      Block block(random, dtype, 21, width, 12);
+      check(random, block, dtype, 0.1, 3);
+    }
+}
+
+TEST(embedding_backward_sums_words_that_come_over_a_thousand_times) {
+  Random random(27);
+  for (int64_t width : {5, 8}) {
+    Block block(random, VOLTAIC_FLOAT32, 1500, width, 40);
+    for (int64_t t = 0; t < block.tokens; t++)
+      if (t % 7 > 0) block.ids.set(t, t < 1300 ? 11 : 39);
+    check(random, block, VOLTAIC_FLOAT32, 0, 0);
+  }
+}
+
+TEST(embedding_backward_takes_numbers_of_three_bytes) {
+  Random random(28);
+  Block block(random, VOLTAIC_FLOAT32, 70, 1, 70000);
+  check(random, block, VOLTAIC_FLOAT32, 0.5, 7);
+}
+
 TEST(embedding_refuses_numbers_out_of_range_in_both_directions) {
   Random random(23);
   const char* names[] = {"ids[5] is ", "types[5] is ", "positions[5] is "};

@@ -11,6 +11,9 @@ namespace {
 // fp32 sums of up to 700 products of numbers in [-1, 1]: rounding grows as sqrt(k) of 6e-8 each,
 // about 2e-6 of the result's scale; the rest covers bf16 products summed in another order.
 constexpr double kTolerance = 1e-5;
+// Sums of numbers that were rounded to 16 bits: each is off by 2^-9 at most, their sum by about as
+// much of its scale; four times that for the worst of many columns.
+constexpr double kSixteenBitSumTolerance = 8e-3;
 
 enum Epilogue { kPlain, kBias, kBiasActivation, kActivationGradient };
 
@@ -74,6 +77,9 @@ double activate_gradient(int kind, double x) {
 
 struct Expected {
   std::vector<double> c, saved, bias_gradient;
+  // c where a 16-bit product is rounded before the activation: what a library's product and a
+  // kernel after it give.
+  std::vector<double> c_in_steps;
 };
 
 // What the row of the kernel table says, element by element. Elements of c and saved between items
@@ -81,7 +87,7 @@ struct Expected {
 Expected expected_gemm(const Gemm& g, const Array& a, const Array& b, const Array* bias,
                        const Array* saved, const Array* bias_gradient, const Array& c) {
   Expected result;
-  result.c = c.values();
+  result.c = result.c_in_steps = c.values();
   const std::vector<double> av = a.values(), bv = b.values();
   if (saved != nullptr) result.saved = saved->values();
   if (bias_gradient != nullptr) result.bias_gradient = bias_gradient->values();
@@ -97,14 +103,18 @@ Expected expected_gemm(const Gemm& g, const Array& a, const Array& b, const Arra
         if (g.beta != 0) sum += g.beta * c.at(int64_t(at));
         if (bias != nullptr && (g.epilogue == kBias || g.epilogue == kBiasActivation))
           sum += bias->at(j);
+        double rounded = round_to(VOLTAIC_BFLOAT16, sum);
         if (g.epilogue == kBiasActivation) {
+          rounded = activate(g.activation, rounded);
           if (saved != nullptr) result.saved[at] = sum;
           sum = activate(g.activation, sum);
         } else if (g.epilogue == kActivationGradient) {
+          rounded *= activate_gradient(g.activation, saved->at(int64_t(at)));
           sum *= activate_gradient(g.activation, saved->at(int64_t(at)));
           if (bias_gradient != nullptr) result.bias_gradient[size_t(j)] += sum;
         }
         result.c[at] = sum;
+        result.c_in_steps[at] = round_to(VOLTAIC_BFLOAT16, rounded);
       }
   return result;
 }
@@ -140,12 +150,15 @@ void check(Random& random, const Gemm& g, voltaic_dtype in, voltaic_dtype out, b
                   g.attributes()),
               __FILE__, __LINE__, text))
     return;
-  expect_close(c, want.c, kTolerance, __FILE__, __LINE__, "c of " + text);
+  // Only where a, b and c are all 16-bit may the product be rounded on the way to its activation.
+  const bool in_steps = in == VOLTAIC_BFLOAT16 && out == VOLTAIC_BFLOAT16;
+  expect_close(c, want.c, kTolerance, __FILE__, __LINE__, "c of " + text,
+               in_steps ? &want.c_in_steps : nullptr);
   if (uses_saved)
     expect_close(saved, want.saved, kTolerance, __FILE__, __LINE__, "saved of " + text);
   if (uses_gradient)
-    expect_close(bias_gradient, want.bias_gradient, kTolerance, __FILE__, __LINE__,
-                 "bias_gradient of " + text);
+    expect_close(bias_gradient, want.bias_gradient, in_steps ? kSixteenBitSumTolerance : kTolerance,
+                 __FILE__, __LINE__, "bias_gradient of " + text);
 }
 
 void choose_dtypes(Random& random, voltaic_dtype& in, voltaic_dtype& out) {
@@ -243,6 +256,90 @@ TEST(gemm_crosses_block_borders) {
     g.epilogue = kActivationGradient;
     check(random, g, random.float_dtype(), VOLTAIC_FLOAT32, true);
   }
+}
+
+// Sizes for which a card of four processors, such as the emulator's, takes each of its tiles, whole
+// and cut at both borders, with steps left over along k; multiples of 8 for its widest loads, or
+// just not.
+TEST(gemm_tiles_of_every_size_meet_their_borders) {
+  const int64_t sizes[][3] = {{248, 504, 72}, {504, 248, 360}, {256, 512, 64}, {72, 136, 104},
+                              {249, 503, 70}, {255, 250, 136}, {40, 8, 1032},  {66, 130, 34}};
+  for (const auto& size : sizes)
+    for (int transposes = 0; transposes < 4; transposes++)
+      for (Random random : seeds(1)) {
+        Gemm g;
+        g.m = size[0];
+        g.n = size[1];
+        g.k = size[2];
+        g.transpose_a = transposes & 1;
+        g.transpose_b = transposes & 2;
+        g.beta = random.next() & 1 ? 0 : 0.25;
+        g.epilogue = int(random.integer(kPlain, kActivationGradient));
+        g.activation = int(random.integer(0, 4));
+        check(random, g, VOLTAIC_BFLOAT16, random.float_dtype(), true);
+      }
+  // Rows that begin at multiples of 8 of one operand alone, and of c not even at multiples of 4.
+  for (Random random : seeds(4)) {
+    Gemm g;
+    g.m = 130;
+    g.n = random.integer(250, 262);
+    g.k = 48;
+    g.transpose_b = true;
+    g.epilogue = int(random.integer(kPlain, kActivationGradient));
+    check(random, g, VOLTAIC_BFLOAT16, random.float_dtype(), true);
+  }
+}
+
+// Few rows and columns, and much between: k is cut for more blocks, and the parts are added.
+TEST(gemm_long_sums_match_plain_loops) {
+  for (Random random : seeds(16)) {
+    Gemm g;
+    g.m = random.size(90);
+    g.n = random.size(90);
+    g.k = random.integer(0, 2) == 0 ? 8 * random.integer(128, 260) : random.integer(1020, 2100);
+    g.transpose_a = random.next() & 1;
+    g.transpose_b = random.next() & 1;
+    g.alpha = random.uniform(-1, 1);
+    g.beta = random.next() & 1 ? 0 : 1;
+    g.epilogue = int(random.integer(kPlain, kActivationGradient));
+    g.activation = int(random.integer(0, 4));
+    g.batch = random.integer(1, 3);
+    g.stride_a = g.m * g.k;
+    g.stride_b = random.next() & 1 ? 0 : g.k * g.n;
+    g.stride_c = g.m * g.n + (random.next() & 1 ? 0 : 4);
+    voltaic_dtype in, out;
+    choose_dtypes(random, in, out);
+    check(random, g, in, out, true);
+  }
+  // The same sums by one block each.
+  for (const int64_t size : {256, 290}) {
+    Random random(static_cast<uint64_t>(size));
+    Gemm g;
+    g.m = g.n = size;
+    g.k = 1100;
+    g.transpose_a = size == 290;
+    g.epilogue = kActivationGradient;
+    check(random, g, VOLTAIC_FLOAT32, VOLTAIC_FLOAT32, true);
+  }
+}
+
+TEST(gemm_long_row_is_the_same_alone_and_among_others) {
+  Random random(1);
+  Gemm g;
+  g.m = 256;
+  g.n = 250;
+  g.k = 1101;
+  Array a = random.array(VOLTAIC_FLOAT32, {g.m, g.k}),
+        b = random.array(VOLTAIC_FLOAT32, {g.k * g.n});
+  Array c(VOLTAIC_FLOAT32, {g.m, g.n});
+  EXPECT(run("gemm", {&a, &b, nullptr, nullptr, nullptr, &c}, g.attributes()));
+  Gemm alone = g;
+  alone.m = 1;
+  Array one(VOLTAIC_FLOAT32, {1, g.k}), result(VOLTAIC_FLOAT32, {1, g.n});
+  std::memcpy(one.bytes.data(), a.bytes.data() + 77 * one.bytes.size(), one.bytes.size());
+  EXPECT(run("gemm", {&one, &b, nullptr, nullptr, nullptr, &result}, alone.attributes()));
+  EXPECT(std::memcmp(result.bytes.data(), c.bytes.data() + 77 * result.bytes.size(),
+                     result.bytes.size()) == 0);
 }
 
 TEST(gemm_takes_empty_sizes) {
@@ -391,6 +488,18 @@ TEST(bias_gradient_adds_column_sums) {
     const int64_t rows = random.next() & 1 ? random.size(60) : random.integer(0, 300);
     const int64_t width = random.integer(0, 7) == 0 ? random.integer(500, 530) : random.size(60);
     const voltaic_dtype dtype = random.float_dtype();
+    Array gradient = random.array(dtype, {rows, width}),
+          sums = random.array(VOLTAIC_FLOAT32, {width});
+    std::vector<double> want = sums.values();
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < width; j++) want[size_t(j)] += gradient.at(i * width + j);
+    EXPECT(run("bias_gradient", {&gradient, &sums}));
+    EXPECT_CLOSE(sums, want, kTolerance);
+  }
+  // Whole lines of the widest loads, many rows a block, and rows left over.
+  for (const voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+    Random random(7);
+    const int64_t rows = 1003, width = 264;
     Array gradient = random.array(dtype, {rows, width}),
           sums = random.array(VOLTAIC_FLOAT32, {width});
     std::vector<double> want = sums.values();

@@ -26,6 +26,7 @@ struct State {
   const char* test = "";
   int64_t seed = -1;
   int64_t only_seed = -1;
+  int most_seeds = 1 << 30;
   const voltaic_backend* backend = nullptr;
   voltaic_stream* stream = nullptr;
   std::string name;
@@ -297,6 +298,10 @@ Random Seeds::Iterator::operator*() const {
   return Random(static_cast<uint64_t>(state.seed));
 }
 
+Seeds::Iterator Seeds::end() const {
+  return {state.only_seed >= 0 ? std::min(count, 1) : std::min(count, state.most_seeds)};
+}
+
 bool run(const char* op, std::vector<Array*> arrays, std::vector<double> attributes) {
   const KernelSignature* signature = find_signature(op);
   const voltaic_kernel kernel = find_kernel(op);
@@ -388,13 +393,14 @@ bool expect_equal(const Array& actual, const std::vector<int64_t>& expected, con
   return expect(true, file, line, text);
 }
 
-// kernel_tests [--backend cpu:avx2 | FILE.so] [--only TEXT] [--seed N]
+// kernel_tests [--backend cpu:avx2 | FILE.so] [--only TEXT] [--seed N] [--seeds N]
 int run_all(int count, char** arguments) {
   std::string backend = "cpu:" + cpu_instruction_sets().back(), only;
   for (int i = 1; i + 1 < count; i += 2) {
     if (std::string(arguments[i]) == "--backend") backend = arguments[i + 1];
     if (std::string(arguments[i]) == "--only") only = arguments[i + 1];
     if (std::string(arguments[i]) == "--seed") state.only_seed = std::atoll(arguments[i + 1]);
+    if (std::string(arguments[i]) == "--seeds") state.most_seeds = std::atoi(arguments[i + 1]);
   }
   state.name = backend;
   if (backend.starts_with("cpu:")) {

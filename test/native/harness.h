@@ -86,7 +86,7 @@ class Random {
   uint64_t state_;
 };
 // Generators for count runs; the seed in use is printed with failures. --seed N runs that one
-// alone.
+// alone, --seeds N at most the first N.
 struct Seeds {
   int count;
   struct Iterator {
@@ -99,7 +99,7 @@ struct Seeds {
     bool operator!=(const Iterator& other) const { return i != other.i; }
   };
   Iterator begin() const { return {0}; }
-  Iterator end() const { return {count}; }
+  Iterator end() const;
 };
 inline Seeds seeds(int count) { return {count}; }
 

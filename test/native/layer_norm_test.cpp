@@ -70,37 +70,103 @@ std::vector<double> plus(std::vector<double> a, const Array& b) {
 
 Array random_state(Random& random) { return random.int_array({4}, -2147483648LL, 2147483647LL); }
 
+void check_plain(Random& random, voltaic_dtype dtype, int64_t rows, int64_t width) {
+  Array x = random.array(dtype, {rows, width}, -3, 5);
+  Array weight = random.array(VOLTAIC_FLOAT32, {width}, 0.5, 2);
+  Array bias = random.array(VOLTAIC_FLOAT32, {width});
+  Array y(dtype, {rows, width}), mean(VOLTAIC_FLOAT32, {rows}),
+      inverse_std(VOLTAIC_FLOAT32, {rows});
+  EXPECT(run("layer_norm_forward", {&x, &weight, &bias, &y, &mean, &inverse_std}, {1e-12}));
+  const Normalised want = layer_norm(x.values(), weight, bias, rows, width, 1e-12);
+  EXPECT_CLOSE(y, want.y,
+               5e-6);  // (x - mean) cancels: rows of two nearly equal numbers lose some bits
+  EXPECT_CLOSE(mean, want.mean, 1e-6);
+  EXPECT_CLOSE(inverse_std, want.inverse_std, 5e-6);
+
+  Array y_gradient = random.array(dtype, {rows, width});
+  Array weight_gradient = random.array(VOLTAIC_FLOAT32, {width}), bias_gradient = weight_gradient;
+  const Gradients gradients =
+      layer_norm_gradients(y_gradient, x.values(), mean, inverse_std, weight, rows, width);
+  const std::vector<double> weight_want = plus(gradients.weight, weight_gradient);
+  const std::vector<double> bias_want = plus(gradients.bias, bias_gradient);
+  Array x_gradient(dtype, {rows, width});
+  EXPECT(run("layer_norm_backward", {&y_gradient, &x, &mean, &inverse_std, &weight, &x_gradient,
+                                     &weight_gradient, &bias_gradient}));
+  EXPECT_CLOSE(x_gradient, gradients.x, 5e-6);
+  EXPECT_CLOSE(weight_gradient, weight_want, 2e-6);
+  EXPECT_CLOSE(bias_gradient, bias_want, 2e-6);
+}
+
+void check_fused(Random& random, voltaic_dtype dtype, int64_t rows, int64_t width,
+                 double probability) {
+  const uint32_t site = static_cast<uint32_t>(random.integer(0, 4294967295LL));
+  Array state = random_state(random);
+  Array x = random.array(dtype, {rows, width}),
+        residual = random.array(dtype, {rows, width}, -1, 2);
+  Array weight = random.array(VOLTAIC_FLOAT32, {width}, 0.5, 2);
+  Array bias = random.array(VOLTAIC_FLOAT32, {width});
+  Array sum(dtype, {rows, width}), y(dtype, {rows, width});
+  Array mean(VOLTAIC_FLOAT32, {rows}), inverse_std(VOLTAIC_FLOAT32, {rows});
+  Array* given_state = probability > 0 ? &state : nullptr;
+  EXPECT(run("dropout_residual_layer_norm_forward",
+             {&x, &residual, &weight, &bias, given_state, &sum, &y, &mean, &inverse_std},
+             {1e-12, probability, double(site)}));
+  std::vector<double> factor, sum_want;
+  for (int64_t i = 0; i < rows * width; i++) {
+    factor.push_back(dropout_factor(state, site, probability, i));
+    sum_want.push_back(x.at(i) * factor[i] + residual.at(i));
+  }
+  EXPECT_CLOSE(sum, sum_want, 2e-7);
+  const Normalised want = layer_norm(sum.values(), weight, bias, rows, width, 1e-12);
+  EXPECT_CLOSE(y, want.y, 5e-6);
+  EXPECT_CLOSE(mean, want.mean, 1e-6);
+  EXPECT_CLOSE(inverse_std, want.inverse_std, 5e-6);
+
+  Array y_gradient = random.array(dtype, {rows, width});
+  Array weight_gradient = random.array(VOLTAIC_FLOAT32, {width}), bias_gradient = weight_gradient;
+  const Gradients gradients =
+      layer_norm_gradients(y_gradient, sum.values(), mean, inverse_std, weight, rows, width);
+  const std::vector<double> weight_want = plus(gradients.weight, weight_gradient);
+  const std::vector<double> bias_want = plus(gradients.bias, bias_gradient);
+  Array x_gradient(dtype, {rows, width}), residual_gradient(dtype, {rows, width});
+  EXPECT(run("dropout_residual_layer_norm_backward",
+             {&y_gradient, &sum, &mean, &inverse_std, &weight, given_state, &x_gradient,
+              &residual_gradient, &weight_gradient, &bias_gradient},
+             {probability, double(site)}));
+  EXPECT_CLOSE(residual_gradient, gradients.x, 5e-6);
+  std::vector<double> x_want;
+  for (int64_t i = 0; i < rows * width; i++) x_want.push_back(residual_gradient.at(i) * factor[i]);
+  EXPECT_CLOSE(x_gradient, x_want, 2e-7);
+  for (int64_t i = 0; i < rows * width; i++)
+    if (factor[i] == 0) EXPECT(x_gradient.at(i) == 0);
+  EXPECT_CLOSE(weight_gradient, weight_want, 2e-6);
+  EXPECT_CLOSE(bias_gradient, bias_want, 2e-6);
+}
+
 }  // namespace
 
 TEST(layer_norm_forward_and_backward_match_double_precision) {
   for (Random random : seeds(24)) {
     const voltaic_dtype dtype = random.float_dtype();
-    const int64_t rows = random.size(40), width = random.size(80) + 3;
-    Array x = random.array(dtype, {rows, width}, -3, 5);
-    Array weight = random.array(VOLTAIC_FLOAT32, {width}, 0.5, 2);
-    Array bias = random.array(VOLTAIC_FLOAT32, {width});
-    Array y(dtype, {rows, width}), mean(VOLTAIC_FLOAT32, {rows}),
-        inverse_std(VOLTAIC_FLOAT32, {rows});
-    EXPECT(run("layer_norm_forward", {&x, &weight, &bias, &y, &mean, &inverse_std}, {1e-12}));
-    const Normalised want = layer_norm(x.values(), weight, bias, rows, width, 1e-12);
-    EXPECT_CLOSE(y, want.y,
-                 5e-6);  // (x - mean) cancels: rows of two nearly equal numbers lose some bits
-    EXPECT_CLOSE(mean, want.mean, 1e-6);
-    EXPECT_CLOSE(inverse_std, want.inverse_std, 5e-6);
-
-    Array y_gradient = random.array(dtype, {rows, width});
-    Array weight_gradient = random.array(VOLTAIC_FLOAT32, {width}), bias_gradient = weight_gradient;
-    const Gradients gradients =
-        layer_norm_gradients(y_gradient, x.values(), mean, inverse_std, weight, rows, width);
-    const std::vector<double> weight_want = plus(gradients.weight, weight_gradient);
-    const std::vector<double> bias_want = plus(gradients.bias, bias_gradient);
-    Array x_gradient(dtype, {rows, width});
-    EXPECT(run("layer_norm_backward", {&y_gradient, &x, &mean, &inverse_std, &weight, &x_gradient,
-                                       &weight_gradient, &bias_gradient}));
-    EXPECT_CLOSE(x_gradient, gradients.x, 5e-6);
-    EXPECT_CLOSE(weight_gradient, weight_want, 2e-6);
-    EXPECT_CLOSE(bias_gradient, bias_want, 2e-6);
+    check_plain(random, dtype, random.size(40), random.size(80) + 3);
   }
+}
+
+TEST(layer_norm_takes_rows_of_every_width) {
+  // Kernels may hold rows in registers: whole and partly filled ones, and wider ones than they
+  // hold.
+  Random random(31);
+  for (int64_t width : {8, 16, 64, 72, 128, 136, 256, 264, 512, 600, 768, 1000, 1024, 1032, 2051})
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      check_plain(random, dtype, 19, width);
+      check_fused(random, dtype, 11, width, 0.1);
+    }
+}
+
+TEST(layer_norm_over_many_blocks_of_narrow_rows_sums_its_parameter_gradients) {
+  Random random(32);
+  check_plain(random, VOLTAIC_FLOAT32, 1111, 8);
+  check_fused(random, VOLTAIC_BFLOAT16, 517, 128, 0.5);
 }
 
 TEST(layer_norm_backward_agrees_with_finite_differences_of_the_forward_formula) {
@@ -181,51 +247,8 @@ TEST(dropout_residual_layer_norm_matches_double_precision_and_the_philox_bits) {
   for (Random random : seeds(24)) {
     const voltaic_dtype dtype = random.float_dtype();
     const int64_t rows = random.size(50), width = random.size(70) + 3;
-    const double probabilities[] = {0, 0.1, 0.5, 0.9},
-                 probability = probabilities[random.integer(0, 3)];
-    const uint32_t site = static_cast<uint32_t>(random.integer(0, 4294967295LL));
-    Array state = random_state(random);
-    Array x = random.array(dtype, {rows, width}),
-          residual = random.array(dtype, {rows, width}, -1, 2);
-    Array weight = random.array(VOLTAIC_FLOAT32, {width}, 0.5, 2);
-    Array bias = random.array(VOLTAIC_FLOAT32, {width});
-    Array sum(dtype, {rows, width}), y(dtype, {rows, width});
-    Array mean(VOLTAIC_FLOAT32, {rows}), inverse_std(VOLTAIC_FLOAT32, {rows});
-    Array* given_state = probability > 0 ? &state : nullptr;
-    EXPECT(run("dropout_residual_layer_norm_forward",
-               {&x, &residual, &weight, &bias, given_state, &sum, &y, &mean, &inverse_std},
-               {1e-12, probability, double(site)}));
-    std::vector<double> factor, sum_want;
-    for (int64_t i = 0; i < rows * width; i++) {
-      factor.push_back(dropout_factor(state, site, probability, i));
-      sum_want.push_back(x.at(i) * factor[i] + residual.at(i));
-    }
-    EXPECT_CLOSE(sum, sum_want, 2e-7);
-    const Normalised want = layer_norm(sum.values(), weight, bias, rows, width, 1e-12);
-    EXPECT_CLOSE(y, want.y, 5e-6);
-    EXPECT_CLOSE(mean, want.mean, 1e-6);
-    EXPECT_CLOSE(inverse_std, want.inverse_std, 5e-6);
-
-    Array y_gradient = random.array(dtype, {rows, width});
-    Array weight_gradient = random.array(VOLTAIC_FLOAT32, {width}), bias_gradient = weight_gradient;
-    const Gradients gradients =
-        layer_norm_gradients(y_gradient, sum.values(), mean, inverse_std, weight, rows, width);
-    const std::vector<double> weight_want = plus(gradients.weight, weight_gradient);
-    const std::vector<double> bias_want = plus(gradients.bias, bias_gradient);
-    Array x_gradient(dtype, {rows, width}), residual_gradient(dtype, {rows, width});
-    EXPECT(run("dropout_residual_layer_norm_backward",
-               {&y_gradient, &sum, &mean, &inverse_std, &weight, given_state, &x_gradient,
-                &residual_gradient, &weight_gradient, &bias_gradient},
-               {probability, double(site)}));
-    EXPECT_CLOSE(residual_gradient, gradients.x, 5e-6);
-    std::vector<double> x_want;
-    for (int64_t i = 0; i < rows * width; i++)
-      x_want.push_back(residual_gradient.at(i) * factor[i]);
-    EXPECT_CLOSE(x_gradient, x_want, 2e-7);
-    for (int64_t i = 0; i < rows * width; i++)
-      if (factor[i] == 0) EXPECT(x_gradient.at(i) == 0);
-    EXPECT_CLOSE(weight_gradient, weight_want, 2e-6);
-    EXPECT_CLOSE(bias_gradient, bias_want, 2e-6);
+    const double probabilities[] = {0, 0.1, 0.5, 0.9};
+    check_fused(random, dtype, rows, width, probabilities[random.integer(0, 3)]);
   }
 }
 

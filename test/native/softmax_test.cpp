@@ -100,6 +100,35 @@ TEST(softmax_gradient_matches_the_reference_on_random_shapes) {
   }
 }
 
+// Rows that have a part of a warp, several warps or a whole block of a card, and rows that no block
+// holds; rows that begin at 16 bytes and rows that do not.
+TEST(softmax_and_its_gradient_match_the_reference_on_rows_of_every_length) {
+  int64_t seed = 0;
+  for (int64_t width : {16, 48, 67, 520, 1031, 4104, 16392, 20001, 32776, 33001}) {
+    Random random(static_cast<uint64_t>(++seed));
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      const bool logarithm = random.next() & 1;
+      const std::vector<int64_t> shape = {width < 100 ? 100 : 2, width};
+      Array x = random.array(dtype, shape, -8, 8), y(dtype, shape);
+      EXPECT(run("softmax_forward", {&x, &y}, {logarithm ? 1.0 : 0.0}));
+      EXPECT_CLOSE(y, softmax_of(x.values(), width, logarithm), 2e-6);
+
+      Array y_gradient = random.array(dtype, shape), x_gradient(dtype, shape);
+      std::vector<double> expected;
+      for (int64_t row = 0; row < shape[0]; row++) {
+        double sum = 0;
+        for (int64_t i = row * width; i < (row + 1) * width; i++)
+          sum += logarithm ? y_gradient.at(i) : y.at(i) * y_gradient.at(i);
+        for (int64_t i = row * width; i < (row + 1) * width; i++)
+          expected.push_back(logarithm ? y_gradient.at(i) - std::exp(y.at(i)) * sum
+                                       : y.at(i) * (y_gradient.at(i) - sum));
+      }
+      EXPECT(run("softmax_backward", {&y, &y_gradient, &x_gradient}, {logarithm ? 1.0 : 0.0}));
+      EXPECT_CLOSE(x_gradient, expected, 5e-6);
+    }
+  }
+}
+
 TEST(softmax_gradient_agrees_with_finite_differences) {
   for (Random random : seeds(4)) {
     const bool logarithm = random.next() & 1;
@@ -146,6 +175,26 @@ TEST(softmax_is_stable_and_works_in_place) {
       const double want = expected[static_cast<size_t>(i)], got = x.at(i);
       EXPECT(want < -3.4e38 ? got < -3.4e38
                             : std::fabs(got - want) <= 1e-6 * (1 + std::fabs(want)));
+    }
+  }
+}
+
+TEST(softmax_of_long_rows_works_in_place_and_keeps_infinities_and_nan) {
+  constexpr int64_t kWidth = 33000;
+  for (Random random : seeds(2)) {
+    const bool logarithm = random.next() & 1;
+    Array x = random.array(VOLTAIC_FLOAT32, {3, kWidth});
+    for (int64_t i = 0; i < 20000; i++) x.set(i, -INFINITY);
+    for (int64_t i = kWidth; i < 2 * kWidth; i++) x.set(i, -INFINITY);
+    x.set(3 * kWidth - 2, kNan);
+    const std::vector<double> expected = softmax_of(x.values(), kWidth, logarithm);
+    EXPECT(run("softmax_forward", {&x, &x}, {logarithm ? 1.0 : 0.0}));
+    for (int64_t i = 0; i < 3 * kWidth; i++) {
+      const double want = i < kWidth ? expected[static_cast<size_t>(i)] : kNan, got = x.at(i);
+      const bool same = std::isfinite(want) ? std::fabs(got - want) <= 2e-6 * (1 + std::fabs(want))
+                        : std::isnan(want)  ? std::isnan(got)
+                                            : got == want;
+      if (!same) EXPECT_TEXT(false, "element " + std::to_string(i) + " is " + std::to_string(got));
     }
   }
 }
@@ -226,6 +275,26 @@ TEST(ragged_cross_entropy_refuses_bad_targets_and_offsets_with_a_reason) {
     refused({0, 4, 9}, {0, 0}, VOLTAIC_ERROR_ARGUMENT);
     refused({0, 14, 10}, {0, 0}, VOLTAIC_ERROR_ARGUMENT);
     refused({0, 10}, {0, 0}, VOLTAIC_ERROR_SHAPE);
+  }
+}
+
+TEST(ragged_cross_entropy_adds_many_sequences_and_long_ones) {
+  for (Random random : seeds(2)) {
+    Ragged r = random.next() & 1 ? make_ragged(random, 300, 5) : make_ragged(random, 3, 2000);
+    EXPECT(r.forward());
+    double loss = 0;
+    int64_t valid = 0;
+    for (int64_t s = 0; s < r.targets.elements(); s++) {
+      const int32_t target = r.targets.ints()[s];
+      if (target == -100) continue;
+      double sum = 0;
+      for (int64_t t = r.offsets.ints()[s]; t < r.offsets.ints()[s + 1]; t++)
+        sum += std::exp(r.logits.at(t));
+      loss += std::log(sum) - r.logits.at(r.offsets.ints()[s] + target);
+      valid++;
+    }
+    EXPECT_CLOSE(r.loss, Doubles{valid ? loss / static_cast<double>(valid) : 0}, 1e-6);
+    EXPECT_EQUAL(r.valid, Integers{valid});
   }
 }
 

@@ -1,0 +1,253 @@
+// What happens to the fp32 sums of a product on their way into c, four neighbouring columns at a
+// time:
+//   x = alpha sum + beta c (+ bias); epilogue 2: saved = x, x = activation(x);
+//   epilogue 3: x *= activation'(saved), and x is added to its column's sum; c = x.
+// The product kernels do it on their accumulators. finish_kernel does it on what lies in memory:
+// the partial products of a split k, added in order, or what a library's product left.
+//
+// finish_kernel moves splits + 1 to 3 elements per element of c and computes nothing else worth
+// counting. A thread has 4 columns of kFinishBatch rows under way at once, 32 bytes an array at
+// least, and 64 neighbouring threads share a row, so that whole lines move. Column sums leave a
+// block as one row of partial sums, whose number follows from m and n alone (gemm_columns.cuh adds
+// them in order).
+#pragma once
+#include "activation_functions.cuh"
+#include "kernel.cuh"
+
+namespace voltaic {
+namespace {
+
+enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
+
+// Rows of c, and of saved where it is given, are n elements long; both may be the same memory.
+template <class F>
+struct Epilogue {
+  int32_t kind, activation;
+  bool float_output;  // c is fp32, not bf16
+  bool vectors;       // four columns of c and saved may be moved at once
+  float alpha, beta;
+  int64_t n, item_stride, split_stride;  // strides in elements: c and saved; c alone
+  const float* bias;                     // [n], or null
+  F* saved;                              // or null
+  void* c;
+  float* column_sums;  // [row blocks][n], or null
+
+  __device__ __forceinline__ void move_to(int64_t item, int64_t split) {
+    const int64_t offset = item * item_stride + split * split_stride;
+    c = float_output ? static_cast<void*>(static_cast<float*>(c) + offset)
+                     : static_cast<void*>(static_cast<bfloat16*>(c) + offset);
+    if (saved != nullptr) saved += item * item_stride;
+  }
+};
+
+// Loads and stores of four neighbours, of which the first `held` (1 to 4; 4 with `vector`) exist.
+template <class T>
+__device__ __forceinline__ void load_four(const T* from, int held, bool vector, float (&out)[4]) {
+  if (vector) {
+    const auto pack = load_pack<T, 4>(from);
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[i] = to_float(pack.values[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[i] = i < held ? to_float(from[i]) : 0.0f;
+  }
+}
+template <class T>
+__device__ __forceinline__ void store_four(T* to, int held, bool vector, const float (&x)[4]) {
+  if (vector) {
+    Pack<T, 4> pack;
+#pragma unroll
+    for (int i = 0; i < 4; i++) pack.values[i] = from_float<T>(x[i]);
+    store_pack(to, pack);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      if (i < held) to[i] = from_float<T>(x[i]);
+  }
+}
+
+template <int kind>
+__device__ __forceinline__ void activate_four_as(float (&x)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) x[i] = activate<kind>(x[i]);
+}
+template <int kind>
+__device__ __forceinline__ void scale_four_as(float (&x)[4], const float (&at)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) x[i] *= activate_gradient<kind>(at[i]);
+}
+// The kind is a run-time value: as a template's it would multiply the product kernels by five.
+__device__ __forceinline__ void activate_four(int kind, float (&x)[4]) {
+  switch (kind) {
+    case kGelu:
+      return activate_four_as<kGelu>(x);
+    case kGeluTanh:
+      return activate_four_as<kGeluTanh>(x);
+    case kRelu:
+      return activate_four_as<kRelu>(x);
+    case kTanh:
+      return activate_four_as<kTanh>(x);
+    default:
+      return activate_four_as<kSigmoid>(x);
+  }
+}
+__device__ __forceinline__ void scale_four_by_gradient(int kind, float (&x)[4],
+                                                       const float (&at)[4]) {
+  switch (kind) {
+    case kGelu:
+      return scale_four_as<kGelu>(x, at);
+    case kGeluTanh:
+      return scale_four_as<kGeluTanh>(x, at);
+    case kRelu:
+      return scale_four_as<kRelu>(x, at);
+    case kTanh:
+      return scale_four_as<kTanh>(x, at);
+    default:
+      return scale_four_as<kSigmoid>(x, at);
+  }
+}
+
+template <class F>
+__device__ __forceinline__ void load_c(const Epilogue<F>& e, int64_t at, int held,
+                                       float (&out)[4]) {
+  if (e.float_output)
+    load_four(static_cast<const float*>(e.c) + at, held, e.vectors, out);
+  else
+    load_four(static_cast<const bfloat16*>(e.c) + at, held, e.vectors, out);
+}
+
+template <class F>
+__device__ __forceinline__ void load_bias(const Epilogue<F>& e, int64_t column, int held,
+                                          float (&out)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) out[i] = e.bias != nullptr && i < held ? e.bias[column + i] : 0.0f;
+}
+
+// x becomes what is stored, before its rounding. c and saved are read before only where they count:
+// `c` where beta is not 0, `saved` for kActivationGradient.
+template <class F>
+__device__ __forceinline__ void finish_four(const Epilogue<F>& e, int64_t at, int held,
+                                            const float (&bias)[4], const float (&c)[4],
+                                            const float (&saved)[4], float (&x)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    x[i] *= e.alpha;
+    if (e.beta != 0.0f) x[i] = fmaf(e.beta, c[i], x[i]);
+    if (e.bias != nullptr) x[i] += bias[i];
+  }
+  if (e.kind == kBiasActivation) {
+    if (e.saved != nullptr) store_four(e.saved + at, held, e.vectors, x);
+    activate_four(e.activation, x);
+  }
+  if (e.kind == kActivationGradient) scale_four_by_gradient(e.activation, x, saved);
+  if (e.float_output)
+    store_four(static_cast<float*>(e.c) + at, held, e.vectors, x);
+  else
+    store_four(static_cast<bfloat16*>(e.c) + at, held, e.vectors, x);
+}
+
+// The same for a caller that has fetched nothing.
+template <class F>
+__device__ __forceinline__ void finish_four(const Epilogue<F>& e, int64_t at, int held,
+                                            const float (&bias)[4], float (&x)[4]) {
+  float c[4] = {}, saved[4] = {};
+  if (e.beta != 0.0f) load_c(e, at, held, c);
+  if (e.kind == kActivationGradient) load_four(e.saved + at, held, e.vectors, saved);
+  finish_four(e, at, held, bias, c, saved, x);
+}
+
+// ---- on what lies in memory
+
+constexpr int kFinishThreads = 256, kFinishColumns = 256, kFinishBatch = 4;
+constexpr int kFinishRowLanes = kFinishThreads / (kFinishColumns / 4);
+constexpr int64_t kFinishStep = kFinishRowLanes * kFinishBatch;  // rows a block has at once
+
+// Rows of a block: few where that makes too few blocks otherwise.
+inline int64_t finish_rows(int64_t m, int64_t n) {
+  return m * n >= (int64_t{1} << 22) ? 4 * kFinishStep : kFinishStep;
+}
+
+// sum = source[0] + source[1] + ..., split_stride apart. An item's [m, n] matrices are
+// source_stride apart; source may be c or saved.
+template <class T, class F>
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_kernel(const T* source, int splits, int64_t split_stride, int64_t source_stride,
+                  bool source_vectors, int64_t m, int64_t rows_per_block, Epilogue<F> e) {
+  DYNAMIC_SHARED(float, sums_of_lanes);  // [kFinishRowLanes][kFinishColumns]
+  const int64_t column_blocks = (e.n + kFinishColumns - 1) / kFinishColumns;
+  const int64_t row_blocks = (m + rows_per_block - 1) / rows_per_block;
+  const int64_t row_block = blockIdx.x / column_blocks;  // of all items
+  const int64_t item = row_block / row_blocks;
+  const int lane = threadIdx.x / (kFinishColumns / 4);
+  const int local_column = threadIdx.x % (kFinishColumns / 4) * 4;
+  const int64_t column = blockIdx.x % column_blocks * kFinishColumns + local_column;
+  const int64_t first_row = (row_block - item * row_blocks) * rows_per_block;
+  const int64_t end_row = m < first_row + rows_per_block ? m : first_row + rows_per_block;
+  const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
+  e.move_to(item, 0);
+  source += item * source_stride;
+  float bias[4], sums[4] = {};
+  load_bias(e, column, held, bias);
+  if (held > 0)
+    for (int64_t row = first_row + lane; row < end_row; row += kFinishStep) {
+      float x[kFinishBatch][4] = {}, saved[kFinishBatch][4] = {};
+#pragma unroll
+      for (int i = 0; i < kFinishBatch; i++) {
+        const int64_t at = (row + i * kFinishRowLanes) * e.n + column;
+        if (row + i * kFinishRowLanes >= end_row) break;
+        load_four(source + at, held, source_vectors, x[i]);
+        if (e.kind == kActivationGradient) load_four(e.saved + at, held, e.vectors, saved[i]);
+      }
+#pragma unroll 1
+      for (int split = 1; split < splits; split++) {
+#pragma unroll
+        for (int i = 0; i < kFinishBatch; i++) {
+          if (row + i * kFinishRowLanes >= end_row) break;
+          float more[4];
+          load_four(source + split * split_stride + (row + i * kFinishRowLanes) * e.n + column,
+                    held, source_vectors, more);
+#pragma unroll
+          for (int j = 0; j < 4; j++) x[i][j] += more[j];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kFinishBatch; i++) {
+        const int64_t at = (row + i * kFinishRowLanes) * e.n + column;
+        if (row + i * kFinishRowLanes >= end_row) break;
+        float c[4] = {};
+        if (e.beta != 0.0f) load_c(e, at, held, c);
+        finish_four(e, at, held, bias, c, saved[i], x[i]);
+#pragma unroll
+        for (int j = 0; j < 4; j++) sums[j] += x[i][j];
+      }
+    }
+  if (e.column_sums == nullptr) return;
+#pragma unroll
+  for (int j = 0; j < 4; j++) sums_of_lanes[lane * kFinishColumns + local_column + j] = sums[j];
+  __syncthreads();
+  const int64_t mine = blockIdx.x % column_blocks * kFinishColumns + threadIdx.x;
+  if (mine >= e.n) return;
+  float sum = sums_of_lanes[threadIdx.x];
+#pragma unroll
+  for (int i = 1; i < kFinishRowLanes; i++) sum += sums_of_lanes[i * kFinishColumns + threadIdx.x];
+  e.column_sums[row_block * e.n + mine] = sum;
+}
+
+// Rows of column sums that finish() writes.
+inline int64_t finish_row_blocks(int64_t m, int64_t n, int64_t items) {
+  return divide_up(m, finish_rows(m, n)) * items;
+}
+
+template <class T, class F>
+voltaic_status finish(const voltaic_call* call, const T* source, int splits, int64_t split_stride,
+                      int64_t source_stride, int64_t m, int64_t items, const Epilogue<F>& e) {
+  const bool source_vectors = e.n % 4 == 0 && split_stride % 4 == 0 && source_stride % 4 == 0 &&
+                              reinterpret_cast<uintptr_t>(source) % (4 * sizeof(T)) == 0;
+  const int64_t blocks = finish_row_blocks(m, e.n, items) * divide_up(e.n, kFinishColumns);
+  return launch(call, finish_kernel<T, F>, blocks_for(blocks, 1), kFinishThreads,
+                kFinishRowLanes * kFinishColumns * sizeof(float), source, splits, split_stride,
+                source_stride, source_vectors, m, finish_rows(m, e.n), e);
+}
+
+}  // namespace
+}  // namespace voltaic

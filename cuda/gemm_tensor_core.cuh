@@ -1,0 +1,422 @@
+// bf16 products on the tensor cores (sm_80 on): a block computes a tile of c from tiles of a and b
+// that pass through shared memory in steps of 32 along k.
+//
+// Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
+//   128 x 256, 8 warps, one block a processor    85 FLOPs a byte: on Hopper, L2 cannot feed less
+//   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
+//    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
+// Warps of the larger two have 64 x 64 of it: each 16-deep step of 4096 bytes of shared memory (32
+// clocks) feeds 65,536 multiply-adds (at least 32 clocks). 128 accumulators and two steps'
+// fragments leave no room for a third warp beside; two blocks of four warps hide each other's
+// beginning and end.
+//
+// A copy of 16 bytes per thread and turn (cp.async) runs kStages - 1 steps ahead, 3 or 4 stages as
+// shared memory allows. Fragments are loaded half a step ahead of their use. Shared tiles are
+// swizzled: 16-byte chunk c of row r lies at c ^ r, cut to the line, so that neither the copies nor
+// ldmatrix meet a bank twice. a and b stay as they lie in memory: where k does not run along rows,
+// ldmatrix transposes.
+//
+// Sums run up k in one order for every tile size; a split k depends on the shape and the number of
+// processors alone, and gemm_epilogue.cuh adds its parts in order.
+#pragma once
+#include "gemm_epilogue.cuh"
+#include "gemm_tiles.cuh"
+#include "primitives.cuh"
+
+namespace voltaic {
+namespace {
+
+constexpr int kStep = 32, kStepChunks = kStep / 8;  // along k; in chunks of 16 bytes
+
+template <int rows, int columns, int warp_rows, int warp_columns, int resident>
+struct TensorCoreTile {
+  static constexpr int kRows = rows, kColumns = columns, kResident = resident;
+  static constexpr int kWarpRows = warp_rows, kWarpColumns = warp_columns;
+  static constexpr int kWarpsDown = rows / warp_rows, kWarpsAcross = columns / warp_columns;
+  static constexpr int kThreads = 32 * kWarpsDown * kWarpsAcross;
+  static constexpr int kABytes = rows * kStep * 2, kBBytes = columns * kStep * 2;
+  static constexpr int kStageBytes = kABytes + kBBytes;
+};
+using LargeTile = TensorCoreTile<128, 256, 64, 64, 1>;
+using MiddleTile = TensorCoreTile<128, 128, 64, 64, 2>;
+using SmallTile = TensorCoreTile<64, 64, 32, 32, 4>;
+
+// Where a chunk lies in a shared tile. along_k: rows of the tile are rows (a) or columns (b) of the
+// product, 64 bytes of k each, two in a line of 128 bytes. Otherwise its rows are the 32 of the
+// step.
+template <bool along_k, int outer>
+__device__ __forceinline__ int chunk_offset(int row, int chunk) {
+  return along_k ? row * (kStep * 2) + ((chunk ^ (row / 2 % 4)) * 16)
+                 : row * (outer * 2) + ((chunk ^ (row % 8)) * 16);
+}
+
+// A thread's share of the copies of one operand. guarded: rows that begin anywhere.
+template <bool along_k, int outer, int threads, bool guarded>
+struct TileCopies {
+  static constexpr int kTileRows = along_k ? outer : kStep;
+  static constexpr int kChunks = along_k ? kStepChunks : outer / 8;  // of a row
+  static constexpr int kRowStep = threads / kChunks, kCopies = kTileRows / kRowStep;
+  static_assert(kRowStep % 8 == 0 && kTileRows % kRowStep == 0);
+
+  const bfloat16 *any, *from;
+  int64_t row_step, k_step;  // elements
+  int row, column, offset, outer_left;
+  bool vectors;
+
+  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
+                                        int64_t outer_begin, int64_t outer_end, int64_t k_begin,
+                                        bool whole_rows) {
+    const int chunk = threadIdx.x % kChunks;
+    row = threadIdx.x / kChunks;
+    column = chunk * 8;
+    offset = chunk_offset<along_k, outer>(row, chunk);
+    any = matrix;
+    from = along_k ? matrix + (outer_begin + row) * leading + k_begin + column
+                   : matrix + (k_begin + row) * leading + outer_begin + column;
+    row_step = kRowStep * leading;
+    k_step = along_k ? kStep : kStep * leading;
+    outer_left =
+        outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
+    vectors = whole_rows;
+  }
+
+  // k_left: how much of k is left, at most a step's.
+  __device__ __forceinline__ void copy(unsigned char* tile, int k_left) {
+    const int rows_left = along_k ? outer_left : k_left;
+    const int columns_left = along_k ? k_left : outer_left;
+    const bfloat16* at = from;
+#pragma unroll
+    for (int i = 0; i < kCopies; i++, at += row_step) {
+      unsigned char* const to = tile + offset + i * kRowStep * (along_k ? kStep * 2 : outer * 2);
+      const bool row_there = row + i * kRowStep < rows_left;
+      if (!guarded || vectors) {
+        const bool there = row_there && column < columns_left;
+        copy_async_16(to, there ? at : any, there ? 16 : 0);
+      } else {
+        copy_elements(to, at, row_there ? columns_left - column : 0);
+      }
+    }
+    from += k_step;
+  }
+
+  // Two elements a load where rows begin at even ones, as those of the vocabulary's products do.
+  static __device__ __forceinline__ void copy_elements(unsigned char* to, const bfloat16* at,
+                                                       int held) {
+    uint32_t words[4] = {};
+    const bool pairs = (reinterpret_cast<uintptr_t>(at) & 3) == 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      if (pairs && 2 * i + 1 < held) {
+        words[i] = *reinterpret_cast<const uint32_t*>(at + 2 * i);
+      } else {
+        if (2 * i < held) words[i] = at[2 * i].bits;
+        if (2 * i + 1 < held) words[i] |= static_cast<uint32_t>(at[2 * i + 1].bits) << 16;
+      }
+    }
+    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+};
+
+// A lane's addresses for ldmatrix: four 8 x 8 matrices that make 16 of the operand's outer size by
+// 16 of k. For a they go down the outer size first, for b along k, as the fragments want them.
+template <bool along_k, int outer, bool of_a>
+struct TileFragments {
+  int row_offset, chunk_bits;
+
+  __device__ __forceinline__ TileFragments(int warp_begin) {
+    const int lane = threadIdx.x % 32, in_matrix = lane % 8, matrix = lane / 8;
+    const int outer_half = of_a ? matrix % 2 : matrix / 2, k_half = of_a ? matrix / 2 : matrix % 2;
+    if (along_k) {
+      row_offset = (warp_begin + outer_half * 8 + in_matrix) * (kStep * 2);
+      chunk_bits = (k_half ^ (in_matrix / 2)) * 16;
+    } else {
+      row_offset = (k_half * 8 + in_matrix) * (outer * 2);
+      chunk_bits = ((warp_begin / 8 + outer_half) ^ in_matrix) * 16;
+    }
+  }
+  // Number i of the warp's 16s of the outer size, at half `half` of the step.
+  __device__ __forceinline__ void load(uint32_t (&r)[4], const unsigned char* tile, int i,
+                                       int half) const {
+    if (along_k)
+      load_matrices(r, tile + row_offset + i * 16 * (kStep * 2) + (chunk_bits ^ (half * 32)));
+    else
+      load_matrices_transposed(
+          r, tile + row_offset + half * 16 * (outer * 2) + (chunk_bits ^ (i * 32)));
+  }
+};
+
+// A warp's sums, 16 rows at a time through its own piece of shared memory, so that a lane has four
+// neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn:
+// registers have no index, and an unrolled loop would repeat the activation functions.
+template <class Tile>
+struct WarpEpilogue {
+  static constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
+  static constexpr int kLanesInRow = Tile::kWarpColumns / 4, kRowsAtOnce = 32 / kLanesInRow;
+  static constexpr int kTurns = 16 / kRowsAtOnce;
+  static constexpr int kSumBytes = 16 * Tile::kWarpColumns * 4;
+  static constexpr int kAheadBytes = 16 * Tile::kWarpColumns * 2;
+  static constexpr int kBytes = kSumBytes + kAheadBytes;
+
+  // Chunk of four sums in row r: at chunk ^ 2 (r % 4), which keeps banks apart both ways.
+  static __device__ __forceinline__ int place(int row, int chunk) {
+    return row * Tile::kWarpColumns + (chunk ^ (row % 4 * 2)) * 4;
+  }
+
+  // Returns the lane's share of its columns' sums.
+  static __device__ __forceinline__ void run(const Epilogue<bfloat16>& e, unsigned char* shared,
+                                             float (&sums)[kDown][kAcross][4], int64_t first_row,
+                                             int64_t m, int64_t first_column,
+                                             float (&column_sums)[4]) {
+    float* const stage = reinterpret_cast<float*>(shared);
+    auto* const ahead_stage = reinterpret_cast<Pack<bfloat16, 4>*>(shared + kSumBytes);
+    const int lane = threadIdx.x % 32, group = lane / 4, pair = lane % 4;
+    const int row_of_lane = lane / kLanesInRow, chunk = lane % kLanesInRow;
+    const int64_t column = first_column + chunk * 4;
+    const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
+    // What the epilogue reads of memory, 16 rows ahead where it can be read by fours.
+    const bool saved_ahead = e.kind == kActivationGradient && e.vectors;
+    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vectors;
+    const bfloat16* const ahead = saved_ahead ? e.saved : static_cast<const bfloat16*>(e.c);
+    const bool reads_ahead = saved_ahead || c_ahead;
+    Pack<bfloat16, 4> coming[kTurns] = {};
+    const auto fetch = [&](int64_t row) {
+#pragma unroll
+      for (int i = 0; i < kTurns; i++)
+        if (row + i * kRowsAtOnce < m && held > 0)
+          coming[i] = load_pack<bfloat16, 4>(ahead + (row + i * kRowsAtOnce) * e.n + column);
+    };
+    float bias[4];
+    load_bias(e, column, held, bias);
+    if (reads_ahead) fetch(first_row + row_of_lane);
+#pragma unroll 1
+    for (int down = 0; down < kDown; down++) {
+      const int64_t rows = first_row + down * 16;
+#pragma unroll
+      for (int j = 0; j < kAcross; j++) {
+        const int at = place(group, 2 * j + pair / 2) + pair % 2 * 2;
+        *reinterpret_cast<float2*>(stage + at) = make_float2(sums[0][j][0], sums[0][j][1]);
+        *reinterpret_cast<float2*>(stage + at + 8 * Tile::kWarpColumns) =
+            make_float2(sums[0][j][2], sums[0][j][3]);
+      }
+#pragma unroll
+      for (int i = 0; i + 1 < kDown; i++)
+#pragma unroll
+        for (int j = 0; j < kAcross; j++)
+#pragma unroll
+          for (int l = 0; l < 4; l++) sums[i][j][l] = sums[i + 1][j][l];
+      if (reads_ahead) {
+#pragma unroll
+        for (int i = 0; i < kTurns; i++) ahead_stage[i * 32 + lane] = coming[i];
+        if (down + 1 < kDown) fetch(rows + 16 + row_of_lane);
+      }
+      __syncwarp();
+#pragma unroll 1
+      for (int turn = 0; turn < kTurns; turn++) {
+        const int local_row = turn * kRowsAtOnce + row_of_lane;
+        const int64_t row = rows + local_row, at = row * e.n + column;
+        if (row >= m || held <= 0) break;
+        const auto four = load_pack<float, 4>(stage + place(local_row, chunk));
+        float x[4], c[4] = {}, saved[4] = {};
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[i] = four.values[i];
+        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, true, saved);
+        if (c_ahead) {
+#pragma unroll
+          for (int i = 0; i < 4; i++) c[i] = saved[i];
+        } else if (e.beta != 0.0f) {
+          load_c(e, at, held, c);
+        }
+        if (e.kind == kActivationGradient && !saved_ahead)
+          load_four(e.saved + at, held, e.vectors, saved);
+        finish_four(e, at, held, bias, c, saved, x);
+#pragma unroll
+        for (int i = 0; i < 4; i++) column_sums[i] += x[i];
+      }
+      __syncwarp();
+    }
+  }
+};
+
+template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
+    tensor_core_kernel(const Product<bfloat16> p, int stages, Epilogue<bfloat16> e) {
+  DYNAMIC_SHARED(unsigned char, shared);
+  constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
+  const TilePlace place = tile_place(p.m, p.n, Tile::kRows, Tile::kColumns, p.items);
+  const int64_t row = static_cast<int64_t>(place.row) * Tile::kRows;
+  const int64_t column = static_cast<int64_t>(place.column) * Tile::kColumns;
+  const int64_t k_begin = place.split * p.k_range;
+  const int64_t k = p.k - k_begin < p.k_range ? p.k - k_begin : p.k_range;
+  const int64_t steps = (k + kStep - 1) / kStep;
+  const int warp = threadIdx.x / 32;
+  const int warp_row = warp % Tile::kWarpsDown * Tile::kWarpRows;
+  const int warp_column = warp / Tile::kWarpsDown * Tile::kWarpColumns;
+
+  TileCopies<!transpose_a, Tile::kRows, Tile::kThreads, guarded> a_copies(
+      p.a + place.item * p.stride_a, transpose_a ? p.m : p.k, row, p.m, k_begin, p.vectors_a);
+  TileCopies<transpose_b, Tile::kColumns, Tile::kThreads, guarded> b_copies(
+      p.b + place.item * p.stride_b, transpose_b ? p.k : p.n, column, p.n, k_begin, p.vectors_b);
+  const TileFragments<!transpose_a, Tile::kRows, true> a_tile(warp_row);
+  const TileFragments<transpose_b, Tile::kColumns, false> b_tile(warp_column);
+
+  int64_t k_left = k;
+  const auto copy_step = [&](int stage) {
+    if (k_left > 0) {
+      unsigned char* const to = shared + stage * Tile::kStageBytes;
+      const int of_step = k_left < kStep ? static_cast<int>(k_left) : kStep;
+      a_copies.copy(to, of_step);
+      b_copies.copy(to + Tile::kABytes, of_step);
+      k_left -= kStep;
+    }
+    copy_async_commit();
+  };
+  // The oldest step under way has arrived, for all threads; and all have read what lies before it.
+  const auto wait_for_step = [&] {
+    if (stages == 4)
+      copy_async_wait<2>();
+    else
+      copy_async_wait<1>();
+    __syncthreads();
+  };
+
+  float sums[kDown][kAcross][4] = {};
+  uint32_t a[2][kDown][4], b[2][kAcross / 2][4];
+  const auto load_fragments = [&](int stage, int half) {
+    const unsigned char* const from = shared + stage * Tile::kStageBytes;
+#pragma unroll
+    for (int i = 0; i < kDown; i++) a_tile.load(a[half][i], from, i, half);
+#pragma unroll
+    for (int j = 0; j < kAcross / 2; j++) b_tile.load(b[half][j], from + Tile::kABytes, j, half);
+  };
+  const auto multiply = [&](int half) {
+#pragma unroll
+    for (int i = 0; i < kDown; i++)
+#pragma unroll
+      for (int j = 0; j < kAcross; j++) {
+        const uint32_t b_of_tile[2] = {b[half][j / 2][j % 2 * 2], b[half][j / 2][j % 2 * 2 + 1]};
+        mma_bf16(sums[i][j], a[half][i], b_of_tile);
+      }
+  };
+
+  for (int stage = 0; stage + 1 < stages; stage++) copy_step(stage);
+  wait_for_step();
+  load_fragments(0, 0);
+  int stage = 0, next_copy = stages - 1;
+#pragma unroll 1
+  for (int64_t step = 0; step < steps; step++) {
+    load_fragments(stage, 1);
+    copy_step(next_copy);
+    next_copy = next_copy + 1 == stages ? 0 : next_copy + 1;
+    multiply(0);
+    stage = stage + 1 == stages ? 0 : stage + 1;
+    wait_for_step();
+    load_fragments(stage, 0);  // after the last step: of no use, and of no harm
+    multiply(1);
+  }
+
+  copy_async_wait<0>();
+  __syncthreads();
+  e.move_to(place.item, place.split);
+  float column_sums[4] = {};
+  WarpEpilogue<Tile>::run(e, shared + warp * WarpEpilogue<Tile>::kBytes, sums, row + warp_row, p.m,
+                          column + warp_column, column_sums);
+  if (e.column_sums == nullptr) return;
+
+  // Lanes of a column, then warps of a column, each in one order.
+  constexpr int kLanesInRow = Tile::kWarpColumns / 4;
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+#pragma unroll
+    for (int mask = kLanesInRow; mask < 32; mask *= 2)
+      column_sums[i] += __shfl_xor_sync(kAllLanes, column_sums[i], mask);
+  float* const room = reinterpret_cast<float*>(shared);
+  __syncthreads();
+  const int lane = threadIdx.x % 32;
+  if (lane < kLanesInRow) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      room[warp % Tile::kWarpsDown * Tile::kColumns + warp_column + lane * 4 + i] = column_sums[i];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < Tile::kColumns && column + i < p.n; i += Tile::kThreads) {
+    float sum = room[i];
+#pragma unroll
+    for (int j = 1; j < Tile::kWarpsDown; j++) sum += room[j * Tile::kColumns + i];
+    e.column_sums[(static_cast<int64_t>(place.item) * place.tile_rows + place.row) * p.n + column +
+                  i] = sum;
+  }
+}
+
+// ---- host
+
+// Clocks by the figures above, with 1000, 850 and 450 multiply-adds a clock for whole processors.
+constexpr TileCost kTensorCoreTiles[] = {{128, 256, kStep, 1, 1049, 1049, 6000},
+                                         {128, 128, kStep, 2, 617, 800, 4000},
+                                         {64, 64, kStep, 4, 290, 320, 2500}};
+constexpr int kLarge = 0, kMiddle = 1, kSmall = 2;
+
+struct TensorCorePlan {
+  int tile;
+  int splits;
+  int64_t k_range;
+};
+
+template <class F>
+TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
+  constexpr int kMostSplits = 64;
+  constexpr int64_t kFewestSteps = 4;  // of a part of k
+  const bool guarded = !p.vectors_a || !p.vectors_b;
+  const int64_t steps = divide_up(p.k, kStep);
+  TensorCorePlan best = {kSmall, 1, p.k};
+  double least = 0;
+  for (int tile = guarded ? kSmall : kLarge; tile <= kSmall; tile++) {
+    const TileCost& cost = kTensorCoreTiles[tile];
+    const int64_t blocks = cost.blocks(p.m, p.n, p.items);
+    for (int splits = 1; splits <= kMostSplits; splits++) {
+      const int64_t steps_each = divide_up(steps, splits);
+      if (splits > 1 && (steps_each < kFewestSteps || steps_each * (splits - 1) >= steps ||
+                         blocks >= int64_t{processors} * cost.resident ||
+                         splits * p.items * p.m * p.n > kMostSplitElements))
+        continue;
+      const double clocks =
+          cost.clocks(blocks * splits, splits == 1 ? p.k : steps_each * kStep, processors) +
+          splitting_clocks(splits, p.m, p.n, p.items, processors);
+      if (least > 0 && clocks >= least) continue;
+      least = clocks;
+      best = {tile, splits, splits == 1 ? p.k : steps_each * kStep};
+    }
+  }
+  return best;
+}
+
+template <class Tile, bool guarded>
+voltaic_status launch_tensor_cores(const voltaic_call* call, const Product<bfloat16>& p,
+                                   const Epilogue<bfloat16>& e) {
+  const int64_t blocks =
+      divide_up(p.m, Tile::kRows) * divide_up(p.n, Tile::kColumns) * p.items * p.splits;
+  // Two middle blocks with four stages each need more than the 100 KB of sm_86, sm_89 and sm_120.
+  const bool roomy = call->stream->most_shared_bytes >= (size_t{160} << 10);
+  const int stages =
+      Tile::kRows * Tile::kColumns > 64 * 64 && (Tile::kResident == 1 || roomy) ? 4 : 3;
+  static_assert(WarpEpilogue<Tile>::kBytes * Tile::kThreads / 32 <= 3 * Tile::kStageBytes);
+  const auto run = [&](auto kernel) {
+    return launch(call, kernel, blocks_for(blocks, 1), Tile::kThreads, stages * Tile::kStageBytes,
+                  p, stages, e);
+  };
+  if (p.transpose_a)
+    return p.transpose_b ? run(tensor_core_kernel<Tile, true, true, guarded>)
+                         : run(tensor_core_kernel<Tile, true, false, guarded>);
+  return p.transpose_b ? run(tensor_core_kernel<Tile, false, true, guarded>)
+                       : run(tensor_core_kernel<Tile, false, false, guarded>);
+}
+
+voltaic_status multiply_on_tensor_cores(const voltaic_call* call, int tile,
+                                        const Product<bfloat16>& p, const Epilogue<bfloat16>& e) {
+  if (!p.vectors_a || !p.vectors_b) return launch_tensor_cores<SmallTile, true>(call, p, e);
+  if (tile == kLarge) return launch_tensor_cores<LargeTile, false>(call, p, e);
+  if (tile == kMiddle) return launch_tensor_cores<MiddleTile, false>(call, p, e);
+  return launch_tensor_cores<SmallTile, false>(call, p, e);
+}
+
+}  // namespace
+}  // namespace voltaic
