@@ -36,12 +36,13 @@ const jsonLines = (text: string): Record<string, unknown>[] => {
 t.test('help and version', async (t) => {
   const help = await voltaic(['--help'])
   t.equal(help.code, 0)
-  for (const name of ['pretrain', 'tokenize', 'train-vocab', 'info']) t.match(help.stdout, name)
+  for (const name of ['pretrain', 'tokenize', 'train-vocab', 'info', 'build-cuda']) t.match(help.stdout, name)
   for (const [name, option] of [
     ['pretrain', '--discriminator-weight'],
     ['tokenize', '--offsets'],
     ['train-vocab', '--min-frequency'],
     ['info', '--json'],
+    ['build-cuda', '--archs'],
   ] as const) {
     const { code, stdout } = await voltaic([name, '--help'])
     t.equal(code, 0)
