@@ -86,7 +86,7 @@ struct SimtCopies {
 };
 
 template <class F, int size>
-__global__ void __launch_bounds__(kSimtThreads, size == 8 ? 2 : 3)
+__global__ void __launch_bounds__(kSimtThreads, (size == 8 ? 2 : 3) - kFewerBlocks)
     simt_kernel(const Product<F> p, int64_t step_a, int64_t step_b, int chunk_steps,
                 Epilogue<F> e) {
   static_assert(size == 8 || size == 4);

@@ -116,7 +116,10 @@ struct WarpEpilogue {
 };
 
 template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
-__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3 : Tile::kResident)
+__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3
+                                                  : Tile::kResident > 2
+                                                      ? Tile::kResident - kFewerBlocks
+                                                      : Tile::kResident)
     tensor_core_kernel(const Product<bfloat16> p, int stages, Epilogue<bfloat16> e) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   // Never launched, and cut short: bf16 tensor cores came with sm_80.
