@@ -7,6 +7,8 @@
 import { writeFileSync } from 'node:fs'
 import {
   allocate,
+  canCapture,
+  capture,
   deviceInfo,
   emptyCache,
   release,
@@ -136,9 +138,35 @@ export function arena() {
 
 const mostRotatedBytes = 6e9
 
-/** Times a row over as many sets of buffers as it takes to move past `rotateBytes` of cache (0: one set). */
-export async function timeRow({ make, work = {} }, { rotateBytes = 0, ...options } = {}) {
+/**
+ * Calls as one captured graph of ten at least, where the device captures: then the host does not set the pace, and a pause between
+ * two launches weighs little. Undefined where it does not.
+ */
+async function captured(queues) {
+  if (!canCapture(device)) return undefined
+  // Libraries load their kernels and scratch memory grows before.
+  for (const queue of queues) queue()
+  await synchronize(device)
+  const turns = Math.ceil(10 / queues.length)
+  const graph = capture(device, () => {
+    for (let turn = 0; turn < turns; turn++) for (const queue of queues) queue()
+  })
+  return { graph, calls: turns * queues.length }
+}
+
+const perCall = ({ median, least, most }, calls) => ({
+  median: median / calls,
+  least: least / calls,
+  most: most / calls,
+})
+
+/**
+ * Times a row over as many sets of buffers as it takes to move past `rotateBytes` of cache (0: one set), as a captured graph unless
+ * `graph` is false.
+ */
+export async function timeRow({ make, work = {} }, { rotateBytes = 0, graph = true, ...options } = {}) {
   const memory = arena()
+  let whole
   try {
     const queues = [make(memory)]
     // What a call touches, which may be less than its buffers hold.
@@ -149,8 +177,13 @@ export async function timeRow({ make, work = {} }, { rotateBytes = 0, ...options
       while (queues.length < sets) queues.push(make(memory))
     }
     await synchronize(device)
-    return { ...(await time(queues, options)), sets: queues.length }
+    whole = graph ? await captured(queues) : undefined
+    if (whole === undefined) return { ...(await time(queues, options)), sets: queues.length }
+    const leastCalls = Math.ceil((options.leastCalls ?? 1) / whole.calls)
+    const seconds = await time(() => whole.graph.launch(), { ...options, leastCalls })
+    return { ...perCall(seconds, whole.calls), sets: queues.length, captured: true }
   } finally {
+    whole?.graph.dispose()
     memory.free()
     emptyCache(device)
   }

@@ -75,12 +75,9 @@ export async function timeSteps(
       await steps(stepsPerRound)
       seconds.push((performance.now() - begin) / 1000 / stepsPerRound)
     }
-    return {
-      ...summary(seconds),
-      flopsPerStep,
-      loss: numbers.loss,
-      parameters: trainer.countParameters().all,
-    }
+    const { loss } = numbers
+    const parameters = trainer.countParameters().all
+    return { ...summary(seconds), flopsPerStep, loss, parameters, graphs: trainer.graphs }
   } finally {
     trainer.dispose()
   }

@@ -13,16 +13,16 @@
 //
 // FLOPs of a sequence of n tokens and a head: 4 n^2 size forward, 10 n^2 size backward (14 where
 // the scores are computed twice), and n^2 exponentials. Bytes: forward reads 3 and writes 1 n x
-// size elements, backward reads 5 and writes 3. At n = 128, size 64 that is 0.4 ms of copying for
-// 10^9 of either's bytes and less arithmetic than that; at 512 arithmetic rules.
+// size elements, backward reads 5 and writes 3. In bf16 that is n / 2 and 0.6 n FLOPs a byte: at
+// 128 tokens memory rules, at 512 arithmetic.
 //
 // Paths: bf16 on sm_80 and later multiplies on tensor cores (attention_forward.cuh,
-// attention_backward.cuh), for heads padded to 64 or 128 inside; everything else on plain fp32
-// (attention_general.cuh, attention_general_backward.cuh). `longest` picks kernels made for short
-// sequences; where it is not above 0 it stands for all tokens. Shared memory stays within the 99 KB
-// a block of sm_86, 89 and 120 (64 KB of sm_75 on the plain path). No sum runs across blocks or
-// depends on the batch.
-#include "attention_backward.cuh"
+// attention_backward_keys.cuh and _queries.cuh), heads padded to 64 or 128 inside; everything else
+// is plain fp32 (attention_general.cuh, attention_general_backward.cuh). `longest` picks kernels
+// made for short sequences; where it is not above 0 it stands for all tokens. Shared memory stays
+// within the 99 KB that a block of sm_86, 89 and 120 has (plain path: the 64 KB of sm_75). No sum
+// runs across blocks or depends on the batch: the same bits on every run.
+#include "attention_backward_queries.cuh"
 #include "attention_forward.cuh"
 #include "attention_general_backward.cuh"
 

@@ -66,7 +66,7 @@ struct PlainBackward {
   T* qkv_gradient;
 };
 
-// Probability and score gradient, as ScoreGradients of attention_backward.cuh.
+// Probability and score gradient, as ScoreGradients of attention_backward_keys.cuh.
 __device__ __forceinline__ float plain_probability(const Attention& a, float score,
                                                    float log_sum_exp) {
   return plain_exp(fmaf(score, a.scale, -log_sum_exp));

@@ -51,6 +51,7 @@ __device__ __forceinline__ void check_offsets(const Attention& a) {
   if (i == a.sequences && !in_range(a.check, i, value, a.tokens, a.tokens)) return;
   if (i == 0) return;
   const int64_t before = a.offsets[i - 1], most = before + a.longest;
+  if (before < 0 || before > a.tokens) return;  // reported as what it is, or one before it
   in_range(a.check, i, value, before, most < a.tokens ? most : a.tokens);
 }
 

@@ -224,7 +224,7 @@ struct Cast {
   using Third = From;
   using Result = To;
   static constexpr int kInputs = 1, kPack = pack_of<From, To>,
-                       kUnroll = sizeof(From) + sizeof(To) == 2 ? 2 : 4;
+                       kUnroll = sizeof(From) + sizeof(To) < 4 ? 2 : 4;
 
   template <int width>
   __device__ __forceinline__ void apply(Pack<To, width>& y, const Pack<From, width>& x) const {

@@ -6,7 +6,7 @@
 // and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
 //
 //   gemm_tiles.cuh        the product as kernels see it, order of tiles, estimate of time
-//   gemm_tensor_core.cuh  bf16 from sm_80 on
+//   gemm_tensor_core.cuh  bf16 from sm_80 on; gemm_operand_tiles.cuh is its shared memory
 //   gemm_simt.cuh         fp32, and bf16 on sm_75
 //   gemm_epilogue.cuh     sums to c
 //   gemm_columns.cuh      column sums
@@ -129,6 +129,18 @@ Plan make_plan(const voltaic_call* call, Product<F>& p) {
 template <class F>
 voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
                         float* bias_gradient) {
+  // More blocks than a launch may have: the items in two halves.
+  if (p.items > 1 && kTensorCoreTiles[kSmall].blocks(p.m, p.n, p.items) > kMostBlocks / 8) {
+    Product<F> second = p;
+    Epilogue<F> second_e = e;
+    p.items /= 2;
+    second.items -= p.items;
+    second.a += p.items * p.stride_a;
+    second.b += p.items * p.stride_b;
+    second_e.move_to(p.items, 0);
+    const voltaic_status status = multiply(call, p, e, bias_gradient);
+    return status == VOLTAIC_OK ? multiply(call, second, second_e, bias_gradient) : status;
+  }
   const Plan plan = make_plan(call, p);
   p.splits = plan.splits;
   p.k_range = plan.k_range;
@@ -136,8 +148,8 @@ voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
   const int64_t item = p.m * p.n;
   const int64_t split_elements = p.splits > 1 ? p.splits * p.items * item : 0;
   const int64_t sum_rows = bias_gradient == nullptr ? 0
-                           : p.splits > 1           ? finish_row_blocks(p.m, p.n, p.items)
-                                                    : divide_up(p.m, cost.rows) * p.items;
+                           : p.splits > 1 ? finish_row_blocks(p.m, p.n, p.items, kSumBatch)
+                                          : divide_up(p.m, cost.rows) * p.items;
   // A multiple of four: both parts begin at 16 bytes.
   const int64_t sums_at = divide_up(split_elements, 4) * 4;
   float* room = nullptr;
@@ -151,7 +163,7 @@ voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
   if (p.splits > 1) {
     of_product = {};
     of_product.float_output = true;
-    of_product.vectors = p.n % 4 == 0;
+    of_product.vector = p.n % 4 == 0 ? 4 : 1;
     of_product.alpha = 1;
     of_product.n = p.n;
     of_product.item_stride = item;
@@ -165,8 +177,8 @@ voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
   else
     status = multiply_simt(call, plan.tile, p, of_product);
   if (status == VOLTAIC_OK && p.splits > 1)
-    status = finish(call, static_cast<const float*>(room), p.splits, p.items * item, item, p.m,
-                    p.items, e);
+    status = finish<kSumBatch>(call, static_cast<const float*>(room), p.splits, p.items * item,
+                               item, p.m, p.items, e);
   if (status == VOLTAIC_OK && sum_rows > 0)
     status = add_column_partials(call, e.column_sums, sum_rows, p.n, bias_gradient);
   return status;
@@ -242,11 +254,10 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
   if (*status != VOLTAIC_OK || e.kind <= kBias) return true;
 
   Epilogue<F> rest = e;
-  rest.alpha = 1;
-  rest.beta = 0;
   rest.bias = nullptr;
   if (through_saved) rest.saved = nullptr;
-  const int64_t sum_rows = bias_gradient == nullptr ? 0 : finish_row_blocks(p.m, p.n, p.items);
+  const int64_t sum_rows =
+      bias_gradient == nullptr ? 0 : finish_row_blocks(p.m, p.n, p.items, kFinishBatch);
   if (sum_rows > 0) {
     rest.column_sums = static_cast<float*>(cuda::scratch(call, sum_rows * p.n * sizeof(float)));
     if (rest.column_sums == nullptr) {
@@ -254,10 +265,12 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
       return true;
     }
   }
-  *status =
-      to_float
-          ? finish(call, static_cast<const float*>(to), 1, 0, e.item_stride, p.m, p.items, rest)
-          : finish(call, static_cast<const bfloat16*>(to), 1, 0, e.item_stride, p.m, p.items, rest);
+  if (to_float)
+    *status = finish<kFinishBatch>(call, static_cast<const float*>(to), 1, 0, e.item_stride, p.m,
+                                   p.items, rest);
+  else if constexpr (sizeof(F) == 2)
+    *status = finish<kFinishBatch>(call, static_cast<const bfloat16*>(to), 1, 0, e.item_stride, p.m,
+                                   p.items, rest);
   if (*status == VOLTAIC_OK && sum_rows > 0)
     *status = add_column_partials(call, rest.column_sums, sum_rows, p.n, bias_gradient);
   return true;
@@ -300,12 +313,15 @@ voltaic_status gemm_typed(const voltaic_call* call) {
     p.m *= p.items;
     p.items = 1;
   }
-  const auto by_fours = [&](const void* at, size_t element) {
-    return reinterpret_cast<uintptr_t>(at) % (4 * element) == 0;
+  const auto may_move = [&](int columns) {
+    const auto lies_at_multiples = [&](const void* at, size_t element) {
+      return reinterpret_cast<uintptr_t>(at) % (columns * element) == 0;
+    };
+    return p.n % columns == 0 && (p.items == 1 || e.item_stride % columns == 0) &&
+           lies_at_multiples(e.c, e.float_output ? sizeof(float) : sizeof(bfloat16)) &&
+           lies_at_multiples(e.saved, sizeof(F));
   };
-  e.vectors = p.n % 4 == 0 && (p.items == 1 || e.item_stride % 4 == 0) &&
-              by_fours(e.c, e.float_output ? sizeof(float) : sizeof(bfloat16)) &&
-              by_fours(e.saved, sizeof(F));
+  e.vector = may_move(4) ? 4 : may_move(2) ? 2 : 1;
   voltaic_status status = VOLTAIC_OK;
   if (multiply_unfused(call, p, e, bias_gradient, &status)) return status;
   return multiply(call, p, e, bias_gradient);

@@ -5,11 +5,10 @@
 // The product kernels do it on their accumulators. finish_kernel does it on what lies in memory:
 // the partial products of a split k, added in order, or what a library's product left.
 //
-// finish_kernel moves splits + 1 to 3 elements per element of c and computes nothing else worth
-// counting. A thread has 4 columns of kFinishBatch rows under way at once, 32 bytes an array at
-// least, and 64 neighbouring threads share a row, so that whole lines move. Column sums leave a
-// block as one row of partial sums, whose number follows from m and n alone (gemm_columns.cuh adds
-// them in order).
+// finish_kernel moves splits + 1 to 3 elements per element of c and computes little. A thread has 4
+// columns of 4 rows, or of 8 partial products, under way at once, and a warp shares a row, so that
+// whole lines move. Column sums leave a block as one row of partial sums, whose number follows from
+// m and n alone (gemm_columns.cuh adds them in order).
 #pragma once
 #include "activation_functions.cuh"
 #include "kernel.cuh"
@@ -24,7 +23,7 @@ template <class F>
 struct Epilogue {
   int32_t kind, activation;
   bool float_output;  // c is fp32, not bf16
-  bool vectors;       // four columns of c and saved may be moved at once
+  int32_t vector;     // columns of c and saved that may be moved at once: 4, 2 or 1
   float alpha, beta;
   int64_t n, item_stride, split_stride;  // strides in elements: c and saved; c alone
   const float* bias;                     // [n], or null
@@ -32,7 +31,7 @@ struct Epilogue {
   void* c;
   float* column_sums;  // [row blocks][n], or null
 
-  __device__ __forceinline__ void move_to(int64_t item, int64_t split) {
+  __host__ __device__ __forceinline__ void move_to(int64_t item, int64_t split) {
     const int64_t offset = item * item_stride + split * split_stride;
     c = float_output ? static_cast<void*>(static_cast<float*>(c) + offset)
                      : static_cast<void*>(static_cast<bfloat16*>(c) + offset);
@@ -40,10 +39,11 @@ struct Epilogue {
   }
 };
 
-// Loads and stores of four neighbours, of which the first `held` (1 to 4; 4 with `vector`) exist.
+// Loads and stores of four neighbours, of which the first `held` (1 to 4) exist, `vector` (4, 2 or
+// 1) at a time: held is a multiple of it.
 template <class T>
-__device__ __forceinline__ void load_four(const T* from, int held, bool vector, float (&out)[4]) {
-  if (vector) {
+__device__ __forceinline__ void load_four(const T* from, int held, int vector, float (&out)[4]) {
+  if (vector == 4) {
     const auto pack = load_pack<T, 4>(from);
 #pragma unroll
     for (int i = 0; i < 4; i++) out[i] = to_float(pack.values[i]);
@@ -52,13 +52,17 @@ __device__ __forceinline__ void load_four(const T* from, int held, bool vector, 
     for (int i = 0; i < 4; i++) out[i] = i < held ? to_float(from[i]) : 0.0f;
   }
 }
+// Rows of the vocabulary's logits have an even number of columns: by twos, half as many stores.
 template <class T>
-__device__ __forceinline__ void store_four(T* to, int held, bool vector, const float (&x)[4]) {
-  if (vector) {
+__device__ __forceinline__ void store_four(T* to, int held, int vector, const float (&x)[4]) {
+  if (vector == 4) {
     Pack<T, 4> pack;
 #pragma unroll
     for (int i = 0; i < 4; i++) pack.values[i] = from_float<T>(x[i]);
     store_pack(to, pack);
+  } else if (vector == 2) {
+    store_pack(to, Pack<T, 2>{{from_float<T>(x[0]), from_float<T>(x[1])}});
+    if (held > 2) store_pack(to + 2, Pack<T, 2>{{from_float<T>(x[2]), from_float<T>(x[3])}});
   } else {
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -111,9 +115,9 @@ template <class F>
 __device__ __forceinline__ void load_c(const Epilogue<F>& e, int64_t at, int held,
                                        float (&out)[4]) {
   if (e.float_output)
-    load_four(static_cast<const float*>(e.c) + at, held, e.vectors, out);
+    load_four(static_cast<const float*>(e.c) + at, held, e.vector, out);
   else
-    load_four(static_cast<const bfloat16*>(e.c) + at, held, e.vectors, out);
+    load_four(static_cast<const bfloat16*>(e.c) + at, held, e.vector, out);
 }
 
 template <class F>
@@ -123,8 +127,23 @@ __device__ __forceinline__ void load_bias(const Epilogue<F>& e, int64_t column, 
   for (int i = 0; i < 4; i++) out[i] = e.bias != nullptr && i < held ? e.bias[column + i] : 0.0f;
 }
 
-// x becomes what is stored, before its rounding. c and saved are read before only where they count:
-// `c` where beta is not 0, `saved` for kActivationGradient.
+// From the sum before an activation to c; x becomes what is stored, before its rounding. saved is
+// read before, for kActivationGradient alone.
+template <class F>
+__device__ __forceinline__ void activate_and_store(const Epilogue<F>& e, int64_t at, int held,
+                                                   const float (&saved)[4], float (&x)[4]) {
+  if (e.kind == kBiasActivation) {
+    if (e.saved != nullptr) store_four(e.saved + at, held, e.vector, x);
+    activate_four(e.activation, x);
+  }
+  if (e.kind == kActivationGradient) scale_four_by_gradient(e.activation, x, saved);
+  if (e.float_output)
+    store_four(static_cast<float*>(e.c) + at, held, e.vector, x);
+  else
+    store_four(static_cast<bfloat16*>(e.c) + at, held, e.vector, x);
+}
+
+// The whole epilogue. c is read before too, where beta is not 0.
 template <class F>
 __device__ __forceinline__ void finish_four(const Epilogue<F>& e, int64_t at, int held,
                                             const float (&bias)[4], const float (&c)[4],
@@ -135,15 +154,7 @@ __device__ __forceinline__ void finish_four(const Epilogue<F>& e, int64_t at, in
     if (e.beta != 0.0f) x[i] = fmaf(e.beta, c[i], x[i]);
     if (e.bias != nullptr) x[i] += bias[i];
   }
-  if (e.kind == kBiasActivation) {
-    if (e.saved != nullptr) store_four(e.saved + at, held, e.vectors, x);
-    activate_four(e.activation, x);
-  }
-  if (e.kind == kActivationGradient) scale_four_by_gradient(e.activation, x, saved);
-  if (e.float_output)
-    store_four(static_cast<float*>(e.c) + at, held, e.vectors, x);
-  else
-    store_four(static_cast<bfloat16*>(e.c) + at, held, e.vectors, x);
+  activate_and_store(e, at, held, saved, x);
 }
 
 // The same for a caller that has fetched nothing.
@@ -152,27 +163,30 @@ __device__ __forceinline__ void finish_four(const Epilogue<F>& e, int64_t at, in
                                             const float (&bias)[4], float (&x)[4]) {
   float c[4] = {}, saved[4] = {};
   if (e.beta != 0.0f) load_c(e, at, held, c);
-  if (e.kind == kActivationGradient) load_four(e.saved + at, held, e.vectors, saved);
+  if (e.kind == kActivationGradient) load_four(e.saved + at, held, e.vector, saved);
   finish_four(e, at, held, bias, c, saved, x);
 }
 
 // ---- on what lies in memory
 
-constexpr int kFinishThreads = 256, kFinishColumns = 256, kFinishBatch = 4;
+// Rows of a thread under way at once: of a single source; of partial products, whose loads are
+// many.
+constexpr int kFinishBatch = 4, kSumBatch = 1;
+constexpr int kFinishThreads = 128, kFinishColumns = 128;
 constexpr int kFinishRowLanes = kFinishThreads / (kFinishColumns / 4);
-constexpr int64_t kFinishStep = kFinishRowLanes * kFinishBatch;  // rows a block has at once
 
 // Rows of a block: few where that makes too few blocks otherwise.
-inline int64_t finish_rows(int64_t m, int64_t n) {
-  return m * n >= (int64_t{1} << 22) ? 4 * kFinishStep : kFinishStep;
+inline int64_t finish_rows(int64_t m, int64_t n, int batch) {
+  return kFinishRowLanes * batch * (m * n >= (int64_t{1} << 22) ? 4 : 1);
 }
 
-// sum = source[0] + source[1] + ..., split_stride apart. An item's [m, n] matrices are
-// source_stride apart; source may be c or saved.
-template <class T, class F>
-__global__ void __launch_bounds__(kFinishThreads)
+// kSumBatch: sum = source[0] + source[1] + ..., split_stride apart, then the whole epilogue.
+// Otherwise source, which may be c or saved, has alpha, beta and bias in it. An item's [m, n]
+// matrices are source_stride apart. vectors: four columns of all of them move at once.
+template <class T, class F, int batch>
+__global__ void __launch_bounds__(kFinishThreads, 4)
     finish_kernel(const T* source, int splits, int64_t split_stride, int64_t source_stride,
-                  bool source_vectors, int64_t m, int64_t rows_per_block, Epilogue<F> e) {
+                  bool vectors, int64_t m, int64_t rows_per_block, Epilogue<F> e) {
   DYNAMIC_SHARED(float, sums_of_lanes);  // [kFinishRowLanes][kFinishColumns]
   const int64_t column_blocks = (e.n + kFinishColumns - 1) / kFinishColumns;
   const int64_t row_blocks = (m + rows_per_block - 1) / rows_per_block;
@@ -182,45 +196,73 @@ __global__ void __launch_bounds__(kFinishThreads)
   const int local_column = threadIdx.x % (kFinishColumns / 4) * 4;
   const int64_t column = blockIdx.x % column_blocks * kFinishColumns + local_column;
   const int64_t first_row = (row_block - item * row_blocks) * rows_per_block;
-  const int64_t end_row = m < first_row + rows_per_block ? m : first_row + rows_per_block;
+  const int rows =
+      static_cast<int>(m - first_row < rows_per_block ? m - first_row : rows_per_block);
   const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
   e.move_to(item, 0);
   source += item * source_stride;
   float bias[4], sums[4] = {};
   load_bias(e, column, held, bias);
-  if (held > 0)
-    for (int64_t row = first_row + lane; row < end_row; row += kFinishStep) {
-      float x[kFinishBatch][4] = {}, saved[kFinishBatch][4] = {};
-#pragma unroll
-      for (int i = 0; i < kFinishBatch; i++) {
-        const int64_t at = (row + i * kFinishRowLanes) * e.n + column;
-        if (row + i * kFinishRowLanes >= end_row) break;
-        load_four(source + at, held, source_vectors, x[i]);
-        if (e.kind == kActivationGradient) load_four(e.saved + at, held, e.vectors, saved[i]);
-      }
 #pragma unroll 1
-      for (int split = 1; split < splits; split++) {
+  for (int row = lane; row < rows && held > 0; row += kFinishRowLanes * batch) {
+    int64_t at = (first_row + row) * e.n + column;
+    const int64_t step = kFinishRowLanes * e.n;
+    // All loads before the first use of one.
+    Pack<T, 4> raw[batch] = {};
+    Pack<F, 4> raw_saved[batch] = {};
+    const bool reads_saved = e.kind == kActivationGradient;
+    if (vectors) {
 #pragma unroll
-        for (int i = 0; i < kFinishBatch; i++) {
-          if (row + i * kFinishRowLanes >= end_row) break;
-          float more[4];
-          load_four(source + split * split_stride + (row + i * kFinishRowLanes) * e.n + column,
-                    held, source_vectors, more);
-#pragma unroll
-          for (int j = 0; j < 4; j++) x[i][j] += more[j];
+      for (int i = 0; i < batch; i++)
+        if (row + i * kFinishRowLanes < rows) {
+          raw[i] = load_pack<T, 4>(source + at + i * step);
+          if (reads_saved) raw_saved[i] = load_pack<F, 4>(e.saved + at + i * step);
         }
-      }
+    } else {
 #pragma unroll
-      for (int i = 0; i < kFinishBatch; i++) {
-        const int64_t at = (row + i * kFinishRowLanes) * e.n + column;
-        if (row + i * kFinishRowLanes >= end_row) break;
-        float c[4] = {};
-        if (e.beta != 0.0f) load_c(e, at, held, c);
-        finish_four(e, at, held, bias, c, saved[i], x[i]);
+      for (int i = 0; i < batch; i++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) sums[j] += x[i][j];
+        for (int j = 0; j < 4; j++)
+          if (row + i * kFinishRowLanes < rows && j < held) {
+            raw[i].values[j] = source[at + i * step + j];
+            if (reads_saved) raw_saved[i].values[j] = e.saved[at + i * step + j];
+          }
+    }
+    if constexpr (batch == kSumBatch) {
+#pragma unroll 8
+      for (int split = 1; split < splits; split++) {
+        float more[4];
+        load_four(source + split * split_stride + at, held, vectors ? 4 : 1, more);
+#pragma unroll
+        for (int j = 0; j < 4; j++) raw[0].values[j] += more[j];
       }
     }
+    // Rows move up instead of being indexed, so that the activation functions stand here once.
+#pragma unroll 1
+    for (int i = 0; i < batch; i++) {
+      if (row + i * kFinishRowLanes >= rows) break;
+      float x[4], saved[4], c[4] = {};
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        x[j] = to_float(raw[0].values[j]);
+        saved[j] = to_float(raw_saved[0].values[j]);
+      }
+      if constexpr (batch == kSumBatch) {
+        if (e.beta != 0.0f) load_c(e, at, held, c);
+        finish_four(e, at, held, bias, c, saved, x);
+      } else {
+        activate_and_store(e, at, held, saved, x);
+      }
+      at += step;
+#pragma unroll
+      for (int j = 0; j < 4; j++) sums[j] += x[j];
+#pragma unroll
+      for (int next = 0; next + 1 < batch; next++) {
+        raw[next] = raw[next + 1];
+        raw_saved[next] = raw_saved[next + 1];
+      }
+    }
+  }
   if (e.column_sums == nullptr) return;
 #pragma unroll
   for (int j = 0; j < 4; j++) sums_of_lanes[lane * kFinishColumns + local_column + j] = sums[j];
@@ -234,19 +276,19 @@ __global__ void __launch_bounds__(kFinishThreads)
 }
 
 // Rows of column sums that finish() writes.
-inline int64_t finish_row_blocks(int64_t m, int64_t n, int64_t items) {
-  return divide_up(m, finish_rows(m, n)) * items;
+inline int64_t finish_row_blocks(int64_t m, int64_t n, int64_t items, int batch) {
+  return divide_up(m, finish_rows(m, n, batch)) * items;
 }
 
-template <class T, class F>
+template <int batch, class T, class F>
 voltaic_status finish(const voltaic_call* call, const T* source, int splits, int64_t split_stride,
                       int64_t source_stride, int64_t m, int64_t items, const Epilogue<F>& e) {
-  const bool source_vectors = e.n % 4 == 0 && split_stride % 4 == 0 && source_stride % 4 == 0 &&
-                              reinterpret_cast<uintptr_t>(source) % (4 * sizeof(T)) == 0;
-  const int64_t blocks = finish_row_blocks(m, e.n, items) * divide_up(e.n, kFinishColumns);
-  return launch(call, finish_kernel<T, F>, blocks_for(blocks, 1), kFinishThreads,
+  const bool vectors = e.vector == 4 && split_stride % 4 == 0 && source_stride % 4 == 0 &&
+                       reinterpret_cast<uintptr_t>(source) % (4 * sizeof(T)) == 0;
+  const int64_t blocks = finish_row_blocks(m, e.n, items, batch) * divide_up(e.n, kFinishColumns);
+  return launch(call, finish_kernel<T, F, batch>, blocks_for(blocks, 1), kFinishThreads,
                 kFinishRowLanes * kFinishColumns * sizeof(float), source, splits, split_stride,
-                source_stride, source_vectors, m, finish_rows(m, e.n), e);
+                source_stride, vectors, m, finish_rows(m, e.n, batch), e);
 }
 
 }  // namespace

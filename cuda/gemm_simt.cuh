@@ -61,22 +61,26 @@ struct SimtCopies {
   static __device__ __forceinline__ bool has_part() { return threadIdx.x < tile * kSimtStep / 4; }
 
   // What is the same for all threads is an argument: it need not stay in registers.
-  __device__ __forceinline__ void fetch(bool is_last, bool vectors, int64_t k_step, float (&x)[4]) {
+  __device__ __forceinline__ void fetch(bool is_last, bool vectors, int64_t k_step, Pack<F, 4>& x) {
     const int there = is_last ? held_last : held;
     if (there == 4 && vectors) {
-      load_four(from, 4, true, x);
+      x = load_pack<F, 4>(from);
     } else {
-      load_four(from, there, false, x);
+#pragma unroll
+      for (int i = 0; i < 4; i++) x.values[i] = i < there ? from[i] : F{};
     }
     from += k_step;
   }
-  __device__ __forceinline__ void store(bool along_k, float* buffer, const float (&x)[4]) const {
+  __device__ __forceinline__ void store(bool along_k, float* buffer, const Pack<F, 4>& x) const {
     if (!has_part()) return;
+    Pack<float, 4> converted;
+#pragma unroll
+    for (int i = 0; i < 4; i++) converted.values[i] = to_float(x.values[i]);
     if (along_k) {
 #pragma unroll
-      for (int i = 0; i < 4; i++) buffer[place + i * (tile + 4)] = x[i];
+      for (int i = 0; i < 4; i++) buffer[place + i * (tile + 4)] = converted.values[i];
     } else {
-      store_four(buffer + place, 4, true, x);
+      store_pack(buffer + place, converted);
     }
   }
 };
@@ -87,6 +91,10 @@ __global__ void __launch_bounds__(kSimtThreads, size == 8 ? 2 : 3)
                 Epilogue<F> e) {
   static_assert(size == 8 || size == 4);
   constexpr int kTile = 16 * size, kRow = kTile + 4, kBuffer = kSimtStep * kRow, kHalves = size / 4;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  // Never launched: bf16 has tensor cores there.
+  if constexpr (sizeof(F) == 2) return;
+#endif
   DYNAMIC_SHARED(float, shared);
   float* const totals = shared + 4 * kBuffer;
   const TilePlace place = tile_place(p.m, p.n, kTile, kTile, p.items);
@@ -107,7 +115,7 @@ __global__ void __launch_bounds__(kSimtThreads, size == 8 ? 2 : 3)
   const int thread_column = warp % 2 * 8 * size + lane % 8 * 4;
 
   float sums[size][size] = {};
-  float a_next[4], b_next[4];
+  Pack<F, 4> a_next, b_next;
   const auto fetch = [&](int step) {
     a_copies.fetch(step + 1 == steps, p.vectors_a, step_a, a_next);
     b_copies.fetch(step + 1 == steps, p.vectors_b, step_b, b_next);
@@ -164,7 +172,7 @@ __global__ void __launch_bounds__(kSimtThreads, size == 8 ? 2 : 3)
 #pragma unroll
               for (int j = 0; j < 4; j++) four[j] = before.values[j] + four[j];
             }
-            if (more) store_four(at, 4, true, four);
+            if (more) store_four(at, 4, 4, four);
 #pragma unroll
             for (int j = 0; j < 4; j++) sums[i][half * 4 + j] = more ? 0.0f : four[j];
           }

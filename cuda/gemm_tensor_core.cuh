@@ -2,148 +2,26 @@
 // that pass through shared memory in steps of 32 along k.
 //
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
-//   128 x 256, 8 warps, one block a processor    85 FLOPs a byte: on Hopper, L2 cannot feed less
+//   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
 //    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
-// Warps of the larger two have 64 x 64 of it: each 16-deep step of 4096 bytes of shared memory (32
-// clocks) feeds 65,536 multiply-adds (at least 32 clocks). 128 accumulators and two steps'
-// fragments leave no room for a third warp beside; two blocks of four warps hide each other's
-// beginning and end.
+// By their data sheets an H100's L2 (some 5.5 TB/s) feeds 470, 350 and 180 TFLOP/s of them. Warps
+// of the larger two have 64 x 64: 16 of k are 4096 bytes of shared memory (32 clocks) for 65,536
+// multiply-adds (64 clocks of an A100's tensor cores). 128 accumulators and two halves' fragments
+// fill the registers of eight warps; two blocks of four hide each other's beginning and end.
 //
-// A copy of 16 bytes per thread and turn (cp.async) runs kStages - 1 steps ahead, 3 or 4 stages as
-// shared memory allows. Fragments are loaded half a step ahead of their use. Shared tiles are
-// swizzled: 16-byte chunk c of row r lies at c ^ r, cut to the line, so that neither the copies nor
-// ldmatrix meet a bank twice. a and b stay as they lie in memory: where k does not run along rows,
-// ldmatrix transposes.
+// Copies of 16 bytes (cp.async) run two or three steps ahead, as shared memory allows; fragments
+// are loaded half a step ahead of their use.
 //
 // Sums run up k in one order for every tile size; a split k depends on the shape and the number of
 // processors alone, and gemm_epilogue.cuh adds its parts in order.
 #pragma once
 #include "gemm_epilogue.cuh"
+#include "gemm_operand_tiles.cuh"
 #include "gemm_tiles.cuh"
-#include "primitives.cuh"
 
 namespace voltaic {
 namespace {
-
-constexpr int kStep = 32, kStepChunks = kStep / 8;  // along k; in chunks of 16 bytes
-
-template <int rows, int columns, int warp_rows, int warp_columns, int resident>
-struct TensorCoreTile {
-  static constexpr int kRows = rows, kColumns = columns, kResident = resident;
-  static constexpr int kWarpRows = warp_rows, kWarpColumns = warp_columns;
-  static constexpr int kWarpsDown = rows / warp_rows, kWarpsAcross = columns / warp_columns;
-  static constexpr int kThreads = 32 * kWarpsDown * kWarpsAcross;
-  static constexpr int kABytes = rows * kStep * 2, kBBytes = columns * kStep * 2;
-  static constexpr int kStageBytes = kABytes + kBBytes;
-};
-using LargeTile = TensorCoreTile<128, 256, 64, 64, 1>;
-using MiddleTile = TensorCoreTile<128, 128, 64, 64, 2>;
-using SmallTile = TensorCoreTile<64, 64, 32, 32, 4>;
-
-// Where a chunk lies in a shared tile. along_k: rows of the tile are rows (a) or columns (b) of the
-// product, 64 bytes of k each, two in a line of 128 bytes. Otherwise its rows are the 32 of the
-// step.
-template <bool along_k, int outer>
-__device__ __forceinline__ int chunk_offset(int row, int chunk) {
-  return along_k ? row * (kStep * 2) + ((chunk ^ (row / 2 % 4)) * 16)
-                 : row * (outer * 2) + ((chunk ^ (row % 8)) * 16);
-}
-
-// A thread's share of the copies of one operand. guarded: rows that begin anywhere.
-template <bool along_k, int outer, int threads, bool guarded>
-struct TileCopies {
-  static constexpr int kTileRows = along_k ? outer : kStep;
-  static constexpr int kChunks = along_k ? kStepChunks : outer / 8;  // of a row
-  static constexpr int kRowStep = threads / kChunks, kCopies = kTileRows / kRowStep;
-  static_assert(kRowStep % 8 == 0 && kTileRows % kRowStep == 0);
-
-  const bfloat16 *any, *from;
-  int64_t row_step, k_step;  // elements
-  int row, column, offset, outer_left;
-  bool vectors;
-
-  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
-                                        int64_t outer_begin, int64_t outer_end, int64_t k_begin,
-                                        bool whole_rows) {
-    const int chunk = threadIdx.x % kChunks;
-    row = threadIdx.x / kChunks;
-    column = chunk * 8;
-    offset = chunk_offset<along_k, outer>(row, chunk);
-    any = matrix;
-    from = along_k ? matrix + (outer_begin + row) * leading + k_begin + column
-                   : matrix + (k_begin + row) * leading + outer_begin + column;
-    row_step = kRowStep * leading;
-    k_step = along_k ? kStep : kStep * leading;
-    outer_left =
-        outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
-    vectors = whole_rows;
-  }
-
-  // k_left: how much of k is left, at most a step's.
-  __device__ __forceinline__ void copy(unsigned char* tile, int k_left) {
-    const int rows_left = along_k ? outer_left : k_left;
-    const int columns_left = along_k ? k_left : outer_left;
-    const bfloat16* at = from;
-#pragma unroll
-    for (int i = 0; i < kCopies; i++, at += row_step) {
-      unsigned char* const to = tile + offset + i * kRowStep * (along_k ? kStep * 2 : outer * 2);
-      const bool row_there = row + i * kRowStep < rows_left;
-      if (!guarded || vectors) {
-        const bool there = row_there && column < columns_left;
-        copy_async_16(to, there ? at : any, there ? 16 : 0);
-      } else {
-        copy_elements(to, at, row_there ? columns_left - column : 0);
-      }
-    }
-    from += k_step;
-  }
-
-  // Two elements a load where rows begin at even ones, as those of the vocabulary's products do.
-  static __device__ __forceinline__ void copy_elements(unsigned char* to, const bfloat16* at,
-                                                       int held) {
-    uint32_t words[4] = {};
-    const bool pairs = (reinterpret_cast<uintptr_t>(at) & 3) == 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      if (pairs && 2 * i + 1 < held) {
-        words[i] = *reinterpret_cast<const uint32_t*>(at + 2 * i);
-      } else {
-        if (2 * i < held) words[i] = at[2 * i].bits;
-        if (2 * i + 1 < held) words[i] |= static_cast<uint32_t>(at[2 * i + 1].bits) << 16;
-      }
-    }
-    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
-  }
-};
-
-// A lane's addresses for ldmatrix: four 8 x 8 matrices that make 16 of the operand's outer size by
-// 16 of k. For a they go down the outer size first, for b along k, as the fragments want them.
-template <bool along_k, int outer, bool of_a>
-struct TileFragments {
-  int row_offset, chunk_bits;
-
-  __device__ __forceinline__ TileFragments(int warp_begin) {
-    const int lane = threadIdx.x % 32, in_matrix = lane % 8, matrix = lane / 8;
-    const int outer_half = of_a ? matrix % 2 : matrix / 2, k_half = of_a ? matrix / 2 : matrix % 2;
-    if (along_k) {
-      row_offset = (warp_begin + outer_half * 8 + in_matrix) * (kStep * 2);
-      chunk_bits = (k_half ^ (in_matrix / 2)) * 16;
-    } else {
-      row_offset = (k_half * 8 + in_matrix) * (outer * 2);
-      chunk_bits = ((warp_begin / 8 + outer_half) ^ in_matrix) * 16;
-    }
-  }
-  // Number i of the warp's 16s of the outer size, at half `half` of the step.
-  __device__ __forceinline__ void load(uint32_t (&r)[4], const unsigned char* tile, int i,
-                                       int half) const {
-    if (along_k)
-      load_matrices(r, tile + row_offset + i * 16 * (kStep * 2) + (chunk_bits ^ (half * 32)));
-    else
-      load_matrices_transposed(
-          r, tile + row_offset + half * 16 * (outer * 2) + (chunk_bits ^ (i * 32)));
-  }
-};
 
 // A warp's sums, 16 rows at a time through its own piece of shared memory, so that a lane has four
 // neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn:
@@ -174,8 +52,8 @@ struct WarpEpilogue {
     const int64_t column = first_column + chunk * 4;
     const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
     // What the epilogue reads of memory, 16 rows ahead where it can be read by fours.
-    const bool saved_ahead = e.kind == kActivationGradient && e.vectors;
-    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vectors;
+    const bool saved_ahead = e.kind == kActivationGradient && e.vector == 4;
+    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vector == 4;
     const bfloat16* const ahead = saved_ahead ? e.saved : static_cast<const bfloat16*>(e.c);
     const bool reads_ahead = saved_ahead || c_ahead;
     Pack<bfloat16, 4> coming[kTurns] = {};
@@ -219,7 +97,7 @@ struct WarpEpilogue {
         float x[4], c[4] = {}, saved[4] = {};
 #pragma unroll
         for (int i = 0; i < 4; i++) x[i] = four.values[i];
-        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, true, saved);
+        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, 4, saved);
         if (c_ahead) {
 #pragma unroll
           for (int i = 0; i < 4; i++) c[i] = saved[i];
@@ -227,7 +105,7 @@ struct WarpEpilogue {
           load_c(e, at, held, c);
         }
         if (e.kind == kActivationGradient && !saved_ahead)
-          load_four(e.saved + at, held, e.vectors, saved);
+          load_four(e.saved + at, held, e.vector, saved);
         finish_four(e, at, held, bias, c, saved, x);
 #pragma unroll
         for (int i = 0; i < 4; i++) column_sums[i] += x[i];
@@ -238,8 +116,12 @@ struct WarpEpilogue {
 };
 
 template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
+__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3 : Tile::kResident)
     tensor_core_kernel(const Product<bfloat16> p, int stages, Epilogue<bfloat16> e) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  // Never launched, and cut short: bf16 tensor cores came with sm_80.
+  return;
+#endif
   DYNAMIC_SHARED(unsigned char, shared);
   constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
   const TilePlace place = tile_place(p.m, p.n, Tile::kRows, Tile::kColumns, p.items);
@@ -260,15 +142,21 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
   const TileFragments<transpose_b, Tile::kColumns, false> b_tile(warp_column);
 
   int64_t k_left = k;
-  const auto copy_step = [&](int stage) {
+  const auto begin_copies = [&](int stage) {
     if (k_left > 0) {
       unsigned char* const to = shared + stage * Tile::kStageBytes;
       const int of_step = k_left < kStep ? static_cast<int>(k_left) : kStep;
-      a_copies.copy(to, of_step);
-      b_copies.copy(to + Tile::kABytes, of_step);
-      k_left -= kStep;
+      a_copies.begin(to, of_step);
+      b_copies.begin(to + Tile::kABytes, of_step);
     }
     copy_async_commit();
+  };
+  const auto end_copies = [&](int stage) {
+    if (k_left > 0) {
+      a_copies.end(shared + stage * Tile::kStageBytes);
+      b_copies.end(shared + stage * Tile::kStageBytes + Tile::kABytes);
+    }
+    k_left -= kStep;
   };
   // The oldest step under way has arrived, for all threads; and all have read what lies before it.
   const auto wait_for_step = [&] {
@@ -298,16 +186,20 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
       }
   };
 
-  for (int stage = 0; stage + 1 < stages; stage++) copy_step(stage);
+  for (int stage = 0; stage + 1 < stages; stage++) {
+    begin_copies(stage);
+    end_copies(stage);
+  }
   wait_for_step();
   load_fragments(0, 0);
   int stage = 0, next_copy = stages - 1;
 #pragma unroll 1
   for (int64_t step = 0; step < steps; step++) {
     load_fragments(stage, 1);
-    copy_step(next_copy);
-    next_copy = next_copy + 1 == stages ? 0 : next_copy + 1;
+    begin_copies(next_copy);
     multiply(0);
+    end_copies(next_copy);
+    next_copy = next_copy + 1 == stages ? 0 : next_copy + 1;
     stage = stage + 1 == stages ? 0 : stage + 1;
     wait_for_step();
     load_fragments(stage, 0);  // after the last step: of no use, and of no harm
@@ -363,7 +255,7 @@ struct TensorCorePlan {
 
 template <class F>
 TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
-  constexpr int kMostSplits = 64;
+  constexpr int64_t kMostSplits = 64;
   constexpr int64_t kFewestSteps = 4;  // of a part of k
   const bool guarded = !p.vectors_a || !p.vectors_b;
   const int64_t steps = divide_up(p.k, kStep);
@@ -372,11 +264,15 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
   for (int tile = guarded ? kSmall : kLarge; tile <= kSmall; tile++) {
     const TileCost& cost = kTensorCoreTiles[tile];
     const int64_t blocks = cost.blocks(p.m, p.n, p.items);
-    for (int splits = 1; splits <= kMostSplits; splits++) {
+    // More blocks than twice what the card has at a time: no use in more.
+    const int64_t room = int64_t{processors} * cost.resident;
+    const int64_t most = blocks >= room ? 1
+                                        : smaller(smaller(kMostSplits, steps / kFewestSteps),
+                                                  divide_up(2 * room, blocks));
+    for (int splits = 1; splits == 1 || splits <= most; splits++) {
       const int64_t steps_each = divide_up(steps, splits);
-      if (splits > 1 && (steps_each < kFewestSteps || steps_each * (splits - 1) >= steps ||
-                         blocks >= int64_t{processors} * cost.resident ||
-                         splits * p.items * p.m * p.n > kMostSplitElements))
+      if (splits > 1 &&
+          (steps_each * (splits - 1) >= steps || splits * p.items * p.m * p.n > kMostSplitElements))
         continue;
       const double clocks =
           cost.clocks(blocks * splits, splits == 1 ? p.k : steps_each * kStep, processors) +

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>))
 }
 
 template <class T>
-__global__ void __launch_bounds__(kAnyThreads) forward_any_rows(Forward<T> a, int threads) {
+__global__ void __launch_bounds__(kAnyThreads, 4) forward_any_rows(Forward<T> a, int threads) {
   __shared__ float room[kAnyThreads / 32];
   const int lane = threadIdx.x & (threads - 1);
   const int64_t rows_of_block = kAnyThreads / threads;

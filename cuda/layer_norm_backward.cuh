@@ -246,7 +246,7 @@ __device__ __forceinline__ float gradient_at(const Backward<T>& a, int64_t eleme
 }
 
 template <class T, Gradient kind>
-__global__ void __launch_bounds__(kAnyThreads) backward_any_rows(Backward<T> a, int threads) {
+__global__ void __launch_bounds__(kAnyThreads, 4) backward_any_rows(Backward<T> a, int threads) {
   __shared__ float room[kAnyThreads / 32];
   const int lane = threadIdx.x & (threads - 1);
   const float share = 1.0f / static_cast<float>(a.width);

@@ -84,15 +84,14 @@ __global__ void __launch_bounds__(kMostRowThreads)
   __shared__ float maxima[32], sums[32];
   const int64_t row = team.row();
   const int first = team.member() * kChunk, step = team.threads() * kChunk;
-  const T* const from = x + row * width + first;
-  T* const to = y + row * width + first;
+  const int64_t at = row * width + first;
   const int left = row < rows ? width - first : 0;  // columns from this thread's first on
 
   float values[kChunks][kChunk];
 #pragma unroll
   for (int c = 0; c < kChunks; c++) {
     if (c * step < left) {
-      const auto chunk = load_pack<T, kChunk>(from + c * step);
+      const auto chunk = load_pack<T, kChunk>(x + at + c * step);
 #pragma unroll
       for (int i = 0; i < kChunk; i++) values[c][i] = to_float(chunk.values[i]);
     } else {
@@ -134,7 +133,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
 #pragma unroll
     for (int i = 0; i < kChunk; i++)
       chunk.values[i] = from_float<T>(logarithm ? values[c][i] + term : values[c][i] * factor);
-    store_pack(to + c * step, chunk);
+    store_pack(y + at + c * step, chunk);
   }
 }
 

@@ -17,12 +17,13 @@
 // 4 bytes that are read: forward takes about 7 an element, and 23 with a sample (10 for Philox, see
 // vocabulary_segments.cuh for how the logarithms are left out); backward about 20 of its 40 to 50.
 //
-// Forward, a row is cut into segments of at most 8192 logits, equal and whole quads; a block of up
-// to 256 threads has a segment, all of it in registers: 32 logits a thread, 128 bytes on their way
-// in each. A second kernel, a thread a row, joins the segments. Segments follow from the vocabulary
-// alone, and what a thread adds from its segment alone, so that a row's bits do not depend on
-// alignment or on other rows; the losses' order follows from the number of rows. Backward takes the
-// logits as one flat array, so that 16 bytes are loaded and stored at once wherever rows begin.
+// Forward, a row is cut into segments of at most 5120 logits, equal and whole quads; a block of up
+// to 256 threads has a segment, all of it in registers: 20 logits a thread, 80 bytes on their way
+// in each, four blocks to a processor. (30522 logits make 6 segments with 4.97 quads a thread.) A
+// second kernel, a thread a row, joins the segments. Segments follow from the vocabulary alone, and
+// what a thread adds from its segment alone, so that a row's bits do not depend on alignment or on
+// other rows; the losses' order follows from the number of rows. Backward takes the logits as one
+// flat array, so that 16 bytes are loaded and stored at once wherever rows begin.
 #include "vocabulary_gradient.cuh"
 #include "vocabulary_segments.cuh"
 

@@ -15,12 +15,13 @@
 namespace voltaic {
 namespace {
 
-constexpr int kQuads =
-    6;  // a thread's; a quad is 4 neighbouring logits, served by one Philox block
+// A thread's; a quad is 4 neighbouring logits, served by one Philox block.
+constexpr int kQuads = 5;
 constexpr int kSegmentThreads = 256;
 constexpr int kSegmentQuads = kQuads * kSegmentThreads;
 constexpr int kJoinThreads = 128;
-constexpr int64_t kMostVocabulary = int64_t{65535} * 4 * kSegmentQuads;  // the grid's largest y
+// Segments are counted in the grid's y.
+constexpr int64_t kMostVocabulary = int64_t{65535} * 4 * kSegmentQuads;
 constexpr float kLog2E = 1.44269504f;
 
 struct Segments {

@@ -1,4 +1,4 @@
-// npm run gpu:bench [-- --only TEXT] [--time-limit SECONDS] [--output DIR] [--no-torch] [--emulated]: every kernel and whole
+// npm run gpu:bench [-- --only TEXT] [--time-limit SECONDS] [--output DIR] [--tune] [--no-torch] [--emulated]: every kernel and whole
 // pre-training steps on the card, and the same in PyTorch where a python3 has it. docs/gpu.md says how to read the results.
 import { createWriteStream, mkdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     'time-limit': { type: 'string', default: 'Infinity' },
     output: { type: 'string', default: join(root, 'bench', 'results') },
     device: { type: 'string', default: 'cuda' },
+    tune: { type: 'boolean', default: false },
     'no-torch': { type: 'boolean', default: false },
     emulated: { type: 'boolean', default: false },
   },
@@ -45,7 +46,11 @@ const worker = (name, env) =>
     name,
     command: process.execPath,
     args: [join(root, 'bench', 'gpu', 'worker.mjs')],
-    env: { VOLTAIC_BENCH_DEVICE: values.device, ...env },
+    env: {
+      VOLTAIC_BENCH_DEVICE: values.device,
+      ...(values.tune ? { VOLTAIC_BENCH_TUNE: '1' } : {}),
+      ...env,
+    },
     log: (text) => log.write(text),
   })
 const voltaic = worker('the worker', {})
@@ -98,6 +103,7 @@ if (!real)
   results.notes.push(
     'NOT A MEASUREMENT: this run shows that the benchmark works, on tiny shapes without a card. Its times mean nothing.',
   )
+if (values.tune) results.notes.push('--tune: the matmul library timed its algorithms at their first use.')
 if (peer?.error) results.notes.push(`PyTorch takes no part: ${peer.error.message}`)
 const base = join(output, `${nameForFile(info.name)}${emulated ? '-emulated' : ''}-${stamp()}`)
 
@@ -106,7 +112,10 @@ const rotateBytes = real ? 2 * (peer?.cacheBytes || 128e6) : 0
 
 async function measureCeilings() {
   const own = await voltaic.ask({ do: 'ceilings', scale, ...timing }, within(120))
-  if (own.error) return
+  if (own.error) {
+    results.notes.push(`No ceilings: ${own.error.message}`)
+    return
+  }
   const theirs = { copyBytesPerSecond: 0, productFlops: 0 }
   if (torchRuns && real) {
     const elements = 512 << 20
@@ -120,6 +129,7 @@ async function measureCeilings() {
     copyBytesPerSecond: Math.max(own.copyBytesPerSecond, theirs.copyBytesPerSecond),
     productFlops: Math.max(own.productFlops, theirs.productFlops),
     launchSeconds: own.launchSeconds,
+    queueSeconds: own.queueSeconds,
     what: own.what,
     own: { copyBytesPerSecond: own.copyBytesPerSecond, productFlops: own.productFlops },
     torch: theirs,
@@ -215,7 +225,7 @@ const plan = planOf(rows, scale, { withoutLibrary: values.device === 'cuda' })
   .filter(({ kind }) => kind !== 'compiled' || (torchRuns && real))
 const measure = { row: kernel, step, compiled }
 for (const item of plan) {
-  if (secondsLeft() < 5) results.leftOut.push(item.id)
+  if (secondsLeft() < (item.kind === 'compiled' ? 60 : 5)) results.leftOut.push(item.id)
   else {
     await measure[item.kind](item)
     say(item)

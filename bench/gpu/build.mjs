@@ -1,26 +1,27 @@
-// Builds what a check needs and is not there: the CUDA library for this machine's card, and the native tests. With the package's own
-// scripts in a checkout; with plain CMake, nvcc and a C++ compiler where there is no registry.
+// Builds what a check needs and is not there: the CUDA library for this machine's card (as `voltaic build-cuda` does), the native
+// tests (with cmake-js in a checkout, with plain CMake elsewhere), the TypeScript.
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs'
+import { appendFileSync, existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
-import { card, cudaLibrary, emulated, exists, findCompiler, root } from './machine.mjs'
+import { join } from 'node:path'
+import { card, cudaLibrary, emulated, exists, root } from './machine.mjs'
 
+/** Runs a command, its output into build-gpu.log; the end of it comes back with the error when the command fails. */
 function must(command, args, env = {}) {
   console.log(`# ${command} ${args.join(' ')}`)
-  const { status, error } = spawnSync(command, args, {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
     cwd: root,
     env: { ...process.env, ...env },
-    stdio: 'inherit',
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
   })
-  if (status !== 0)
-    throw new Error(`${command} failed${error ? `: ${error.message}` : ` (status ${status})`}`)
-}
-
-function cmake(folder, target, options, env) {
-  must('cmake', ['-S', root, '-B', join(root, folder), ...options], env)
-  const jobs = String(availableParallelism())
-  must('cmake', ['--build', join(root, folder), '--target', target, '--parallel', jobs])
+  const text = `${stdout ?? ''}${stderr ?? ''}`
+  appendFileSync(join(root, 'build-gpu.log'), text)
+  if (status === 0) return
+  const end = text.trim().split('\n').slice(-15).join('\n')
+  throw new Error(
+    `${command} failed (${error?.message ?? `status ${status}`}); build-gpu.log has all\n${end}`,
+  )
 }
 
 /** The library of CUDA kernels, built for this card when it is not there. Gives its path. */
@@ -30,26 +31,11 @@ export function buildLibrary() {
     must(process.execPath, [join(root, 'scripts', 'build-emulator.mjs')])
     return cudaLibrary
   }
-  const compiler = findCompiler()
-  if (!compiler) throw new Error('there is no CUDA library and no nvcc to build one (CUDACXX names another)')
-  const architecture = card()?.architecture
-  if (exists('scripts', 'build-cuda.mjs') && exists('node_modules', 'cmake-js')) {
-    must(process.execPath, [join(root, 'scripts', 'build-cuda.mjs')], { CUDACXX: compiler })
-    return cudaLibrary
-  }
-  const folder = 'build-cuda-cmake'
-  cmake(
-    folder,
-    'voltaic_cuda',
-    [
-      '-DVOLTAIC_CUDA=ON',
-      '-DVOLTAIC_TESTS=OFF',
-      ...(architecture ? [`-DVOLTAIC_CUDA_ARCHS=${architecture}`] : []),
-    ],
-    { CUDACXX: compiler },
-  )
-  mkdirSync(dirname(cudaLibrary), { recursive: true })
-  copyFileSync(join(root, folder, 'libvoltaic_cuda.so'), cudaLibrary)
+  if (!card() && !existsSync('/dev/nvidia0'))
+    throw new Error(
+      'there is no NVIDIA card here, and no CUDA library; npm run build:cuda makes one for any card',
+    )
+  must(process.execPath, [join(root, 'dist', 'cli', 'main.js'), 'build-cuda'])
   return cudaLibrary
 }
 
@@ -69,7 +55,18 @@ export function buildNativeTests() {
       '--parallel',
       String(availableParallelism()),
     ])
-  else cmake('build-native', 'voltaic_tests', [])
+  else {
+    const folder = join(root, 'build-native')
+    must('cmake', ['-S', root, '-B', folder])
+    must('cmake', [
+      '--build',
+      folder,
+      '--target',
+      'voltaic_tests',
+      '--parallel',
+      String(availableParallelism()),
+    ])
+  }
   return program
 }
 

@@ -20,15 +20,23 @@ export class LineServer {
       env: { ...process.env, ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     })
+    let last = ''
     const ended = (why) => {
       if (this.#child !== child) return
       this.#child = undefined
-      this.#settle({ error: { code: 'ERR_ENDED', message: `${name} ${why}` } })
+      const said = /^\s*(\S*Error\b.*)$/m.exec(last)?.[1]
+      this.#settle({ error: { code: 'ERR_ENDED', message: `${name} ${why}${said ? `: ${said}` : ''}` } })
     }
     child.on('error', (error) => ended(`does not run: ${error.message}`))
-    child.on('exit', (code, signal) => ended(`ended with ${signal ?? `status ${code}`}`))
+    // A moment later, so that what it said last is read; not at 'close', since children of its own may hold the pipes.
+    child.on('exit', (code, signal) =>
+      setTimeout(() => ended(`ended with ${signal ?? `status ${code}`}`), 100),
+    )
     child.stdin.on('error', () => undefined)
-    child.stderr.setEncoding('utf8').on('data', (text) => log(text))
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      last = (last + text).slice(-4000)
+      log(text)
+    })
     createInterface({ input: child.stdout }).on('line', (line) => {
       if (this.#child !== child) return
       if (line.startsWith('@')) this.#settle(JSON.parse(line.slice(1)))

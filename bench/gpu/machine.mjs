@@ -1,4 +1,4 @@
-// What the gpu scripts need to know of the machine: where the package is, its card, the compiler, Python with PyTorch.
+// What the gpu scripts need to know of the machine: where the package is, its card, Python with PyTorch.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -34,17 +34,12 @@ export function card() {
   return { name, driver, architecture: capability.replace('.', ''), memory }
 }
 
-/** The CUDA compiler: CUDACXX, PATH, the usual folders. */
-export function findCompiler() {
-  return [process.env.CUDACXX, 'nvcc', '/usr/local/cuda/bin/nvcc', '/opt/cuda/bin/nvcc'].find(
-    (name) => name && outputOf(name, ['--version']) !== undefined,
-  )
-}
-
 /** A Python with PyTorch: VOLTAIC_PYTHON, else python3. undefined when it has none. */
 export function findPython() {
+  // Looking for it takes no time; importing it takes seconds.
+  const looks = 'import sys, importlib.util as u; sys.exit(u.find_spec("torch") is None)'
   return [process.env.VOLTAIC_PYTHON, 'python3', '/usr/bin/python3'].find(
-    (name) => name && outputOf(name, ['-c', 'import torch']) !== undefined,
+    (name) => name && outputOf(name, ['-c', looks]) !== undefined,
   )
 }
 

@@ -31,10 +31,10 @@ export const stepName = ({ size, batchSize, sequenceLength }) =>
  * 'row': a kernel, `own` with the matmul library turned off.
  */
 export function planOf(rows, scale, { withoutLibrary }) {
+  // The same objects for a step and its compiled form: they share a row.
+  const all = stepsOf(scale)
   const step = (wanted) =>
-    stepsOf(scale)
-      .filter(wanted)
-      .map((entry) => ({ kind: 'step', id: `step: ${stepName(entry)}`, step: entry }))
+    all.filter(wanted).map((entry) => ({ kind: 'step', id: `step: ${stepName(entry)}`, step: entry }))
   const compiled = (mode, wanted) =>
     step(wanted).map((item) => ({ ...item, kind: 'compiled', mode, id: `${item.id}, torch.compile ${mode}` }))
   const family = (...names) =>

@@ -15,13 +15,14 @@ const giga = (bytes) => (bytes > 0 ? `${(bytes / 2 ** 30).toFixed(1)} GB` : '')
 const reason = ({ error = '', code } = {}) => (code === 'ERR_UNSUPPORTED' ? 'no kernel' : error.slice(0, 60))
 
 function stepLine({ name, ours, peers = {} }) {
-  const compiled = [peers.default, peers['reduce-overhead']].filter((peer) => peer?.median > 0)
+  const compiled = [peers.default, peers['reduce-overhead']].filter(Boolean)
   const all = [peers.eager, ...compiled].filter((peer) => peer?.median > 0)
-  const milliseconds = (peer, way) => (peer?.median ? `${number(peer.median * 1000, 2)} ${way}` : '')
+  const milliseconds = (peer, way) =>
+    peer ? `${peer.median > 0 ? number(peer.median * 1000, 2) : reason(peer)} (${way})` : ''
   const best = Math.min(...all.map(({ median }) => median))
   const theirs = [
-    milliseconds(peers.eager, `(${peers.eager?.precision})`),
-    compiled.map((peer) => milliseconds(peer, `(${peer.mode})`)).join('; '),
+    milliseconds(peers.eager, peers.eager?.precision),
+    compiled.map((peer) => milliseconds(peer, peer.mode)).join('; '),
   ]
   if (!ours.median) return [name, reason(ours), '', '', '', '', '', ...theirs, '', '']
   return [
@@ -81,7 +82,7 @@ export function markdown(results) {
         ? `Ceilings of this run: copy ${number(ceilings.copyBytesPerSecond / 1e9, 0)} GB/s (Voltaic ${number(ceilings.own.copyBytesPerSecond / 1e9, 0)}` +
           `, PyTorch ${number(ceilings.torch.copyBytesPerSecond / 1e9, 0) || 'none'}), product ${number(ceilings.productFlops / 1e12, 1)} TFLOP/s ` +
           `(Voltaic ${number(ceilings.own.productFlops / 1e12, 1)}, PyTorch ${number(ceilings.torch.productFlops / 1e12, 1) || 'none'}); ` +
-          `${ceilings.what}. A kernel that does nothing takes ${microseconds(ceilings.launchSeconds)} us a call.`
+          `${ceilings.what}. A kernel that does nothing takes ${microseconds(ceilings.launchSeconds)} us in a graph, ${microseconds(ceilings.queueSeconds)} us queued alone.`
         : '',
     ]
       .filter(Boolean)
@@ -108,7 +109,7 @@ export function markdown(results) {
     )
   if (kernels.length > 0)
     parts.push(
-      `## Kernels\n\nTimes in microseconds, medians of rounds; * says how fast calls are queued rather than how fast they run.\n\n${table(
+      `## Kernels\n\nTimes in microseconds, medians of rounds; * says how fast kernels are launched rather than how fast they run.\n\n${table(
         ['kernel', 'us', 'GB/s', 'TFLOP/s', '% of ceiling', 'PyTorch, us', 'PyTorch / ours', 'spread'],
         kernels.map(kernelLine),
       )}`,

@@ -1,7 +1,7 @@
 // Voltaic's side of npm run gpu:bench: answers each line of standard input (line-server.mjs). What it measures is chosen by the
 // request; shapes come from scales.mjs, rows from families/.
 import { createInterface } from 'node:readline'
-import { cudaReport, deviceInfo, memoryStats, run } from '../../dist/runtime/index.js'
+import { cudaReport, deviceInfo, memoryStats, run, setDeviceSetting } from '../../dist/runtime/index.js'
 import { modelConfigs, resolvePretrainOptions } from '../../dist/training/options.js'
 import { families, rowsOf } from '../rows.mjs'
 import { scales } from '../scales.mjs'
@@ -33,7 +33,9 @@ const answers = {
     return {
       ...(await measureCeilings(scales[scale], options)),
       // A kernel that does nothing to speak of: shorter times than this few say how fast calls are queued.
-      launchSeconds: (await timeRow(tiny, { leastCalls: 100, ...options })).median,
+      launchSeconds: (await timeRow(tiny, options)).median,
+      // The same, queued call by call.
+      queueSeconds: (await timeRow(tiny, { graph: false, ...options })).median,
     }
   },
 
@@ -62,6 +64,9 @@ const answers = {
     return { ...timing, peakBytes: memoryStats(device).peakReservedBytes }
   },
 }
+
+if (device && process.env.VOLTAIC_BENCH_TUNE)
+  await setDeviceSetting(device, 'matmul', 'tune').catch((error) => console.error(error.message))
 
 const reply = (answer) => process.stdout.write(`@${JSON.stringify(answer)}\n`)
 

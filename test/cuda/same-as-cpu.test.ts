@@ -185,14 +185,14 @@ t.test('a joint step with dropout agrees in float32', needsCuda, async (t) => {
         { ...special, seed },
       )
       joint.train()
+      const { gradients } = joint.arena
       const output = joint.forward({ inputIds, tokenTypeIds: typesOf(inputIds) })
       output.loss.backward()
-      const gradients = joint.arena.gradients.dataSync() as Float32Array
       const numbers = {
         losses: [output.loss.item(), output.generatorLoss.item(), output.discriminatorLoss.item()],
         counts: Array.from(output.maskedCounts.dataSync()),
         replaced: Array.from(output.discriminator?.replacedIds.dataSync() ?? []),
-        gradients: Float32Array.from(gradients),
+        gradients: Float32Array.from(gradients.dataSync()),
       }
       joint.dispose()
       return numbers

@@ -83,3 +83,21 @@ t.test('the stand-in for tap counts as tap does', async (t) => {
   t.equal(status, 1)
   t.match(stdout, /^# \{ total: 16, pass: 10, fail: 6, skip: 1 \}$/m)
 })
+
+t.test("PyTorch's compiled step goes into its step's row, and comes after it", async (t) => {
+  const place = join(root, 'bench', 'gpu', 'plan.mjs')
+  const { planOf } = (await import(place)) as {
+    planOf(
+      rows: readonly [],
+      scale: string,
+      options: object,
+    ): { readonly kind: string; readonly step: object }[]
+  }
+  const plan = planOf([], 'gpu', { withoutLibrary: true })
+  const compiled = plan.filter(({ kind }) => kind === 'compiled')
+  t.ok(compiled.length > 0)
+  for (const { step } of compiled) {
+    const row = plan.findIndex((item) => item.kind === 'step' && item.step === step)
+    t.ok(row >= 0 && row < plan.findIndex((item) => item.kind === 'compiled' && item.step === step))
+  }
+})

@@ -362,6 +362,16 @@ TEST(attention_of_a_sequence_does_not_depend_on_its_batch_in_fp32) {
   }
 }
 
+TEST(attention_takes_a_scale_of_any_sign) {
+  for (Random random : seeds(1))
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      for (double scale : {-0.4, 0.0}) {
+        Problem p = make_problem(random, dtype, Array::of_ints({3}, {0, 70, 91}), 1, 16, 0.1);
+        p.scale = scale;
+        check_against_reference(p);
+      }
+}
+
 TEST(attention_is_stable_for_huge_scores) {
   for (Random random : seeds(2)) {
     Problem p = make_problem(random, VOLTAIC_FLOAT32, Array::of_ints({2}, {0, 33}), 1, 16, 0);

@@ -396,3 +396,82 @@ TEST(accumulate_adds_in_fp32_whatever_the_dtypes) {
     EXPECT(each_close(y, expected, rounding(dtype, 1.01)));
   }
 }
+
+TEST(whole_packs_broadcast_over_several_blocks) {
+  const std::vector<std::pair<Shape, Shape>> pairs = {
+      {{12, 1024}, {1024}},        {{12, 1024}, {12, 1}},
+      {{12, 1, 256}, {1, 4, 256}}, {{3, 1, 2, 1, 512}, {5, 1, 4, 1}},
+      {{1}, {12, 1024}},           {{12291}, {12291}}};
+  for (Random random : seeds(1))
+    for (const auto& [first, second] : pairs)
+      for (const voltaic_dtype dtype : kDtypes) {
+        Shape shape(std::max(first.size(), second.size()));
+        for (size_t d = 0; d < shape.size(); d++) {
+          const int64_t x = d < first.size() ? first[first.size() - 1 - d] : 1;
+          const int64_t y = d < second.size() ? second[second.size() - 1 - d] : 1;
+          shape[shape.size() - 1 - d] = x == 1 ? y : x;
+        }
+        Array a = random_values(random, dtype, first), b = random_values(random, dtype, second);
+        check_two_inputs(kTwoInputs[random.integer(0, 2)], a, b, shape);
+        check_two_inputs(kTwoInputs[random.integer(7, 12)], a, b, shape);
+      }
+}
+
+TEST(arrays_may_start_at_any_element) {
+  for (Random random : seeds(3)) {
+    const Shifted shifted(random.integer(1, 3));
+    for (const voltaic_dtype dtype : kDtypes) {
+      Array a = random_values(random, dtype, {37, 64}), row = random_values(random, dtype, {64});
+      check_two_inputs(kTwoInputs[0], a, row, a.shape);
+      check_two_inputs(kTwoInputs[6], row, a, a.shape);
+      check_two_inputs(kTwoInputs[10], a, a, a.shape);
+      Array copy(dtype, a.shape), filled(dtype, {random.size(90)});
+      EXPECT(run("cast", {&a, &copy}));
+      EXPECT(copy.bytes == a.bytes);
+      EXPECT(run("broadcast", {&a, &copy}));
+      EXPECT(copy.bytes == a.bytes);
+      EXPECT(run("fill", {&filled}, {3.0}));
+      EXPECT(each_close(filled, std::vector<double>(static_cast<size_t>(filled.elements()), 3), 0));
+    }
+    Array x = random.array(random.float_dtype(), {1300}),
+          y = random.array(random.float_dtype(), {1300});
+    std::vector<double> expected = y.values();
+    for (size_t i = 0; i < expected.size(); i++)
+      expected[i] = static_cast<float>(expected[i] + x.at(static_cast<int64_t>(i)));
+    const voltaic_dtype dtype = y.dtype;
+    EXPECT(run("accumulate", {&x, &y}));
+    EXPECT(each_close(y, expected, rounding(dtype, 1.01)));
+  }
+}
+
+TEST(the_result_may_take_an_operands_place) {
+  for (Random random : seeds(2))
+    for (const voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      Array a = random.array(dtype, {9, 1030}, -2, 2), row = random.array(dtype, {1030}, -2, 2);
+      std::vector<double> sum, negative;
+      for (int64_t i = 0; i < a.elements(); i++) {
+        sum.push_back(round_to(dtype, static_cast<float>(a.at(i) + row.at(i % 1030))));
+        negative.push_back(-sum.back());
+      }
+      EXPECT(run("add", {&a, &row, &a}));
+      EXPECT(each_close(a, sum, rounding(dtype, 1.01)));
+      EXPECT(run("negate", {&a, &a}));
+      EXPECT(each_close(a, negative, rounding(dtype, 1.01)));
+    }
+}
+
+TEST(power_is_right_to_one_unit_everywhere) {
+  for (Random random : seeds(2)) {
+    const int64_t n = 4000;
+    Array a(VOLTAIC_FLOAT32, {n}), b(VOLTAIC_FLOAT32, {n}), c(VOLTAIC_FLOAT32, {n});
+    std::vector<double> expected;
+    for (int64_t i = 0; i < n; i++) {
+      const bool near_one = random.integer(0, 1) == 1;
+      a.set(i, near_one ? random.uniform(0.6, 1.6) : std::exp2(random.uniform(-126, 127)));
+      b.set(i, near_one ? random.uniform(-170, 170) : random.uniform(-1, 1));
+      expected.push_back(std::pow(a.at(i), b.at(i)));
+    }
+    EXPECT(run("power", {&a, &b, &c}));
+    EXPECT(each_close(c, expected, rounding(VOLTAIC_FLOAT32, 2.1)));
+  }
+}

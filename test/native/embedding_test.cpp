@@ -104,7 +104,7 @@ void check(Random& random, Block& block, voltaic_dtype dtype, double probability
   }
   EXPECT_CLOSE(out.sum, sum, 3e-7);
   EXPECT_CLOSE(out.y, y, 5e-6);
-  EXPECT_CLOSE(out.mean, mean, 1e-6);
+  EXPECT_CLOSE(out.mean, mean, 5e-6);  // the mean of a wide row is small beside its elements
   EXPECT_CLOSE(out.inverse_std, inverse_std, 5e-6);
 
   Array y_gradient = random.array(dtype, {tokens, width});

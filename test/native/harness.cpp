@@ -32,6 +32,7 @@ struct State {
   std::string name;
   voltaic_status status = VOLTAIC_OK;
   std::string message;
+  int64_t shift = 0;  // elements behind an aligned address where arrays start
 } state;
 
 size_t dtype_size(voltaic_dtype dtype) {
@@ -41,19 +42,21 @@ size_t dtype_size(voltaic_dtype dtype) {
 // Backend memory that holds an array for the length of a call.
 class DeviceArray {
  public:
-  DeviceArray(const Array& array) : bytes_(array.bytes.size()) {
+  DeviceArray(const Array& array)
+      : bytes_(array.bytes.size()),
+        head_(64 + static_cast<size_t>(state.shift) * dtype_size(array.dtype)) {
     char message[VOLTAIC_MESSAGE_LENGTH] = "";
     // A guard of 64 bytes on either side shows writes out of bounds also without a sanitizer.
-    if (state.backend->memory_allocate(0, bytes_ + 128, &memory_, message) != VOLTAIC_OK)
+    if (state.backend->memory_allocate(0, head_ + bytes_ + 64, &memory_, message) != VOLTAIC_OK)
       std::abort();
-    const std::vector<uint8_t> guard(64, kGuard);
-    copy(memory_, guard.data(), 64, VOLTAIC_COPY_HOST_TO_DEVICE);
+    const std::vector<uint8_t> guard(head_, kGuard);
+    copy(memory_, guard.data(), head_, VOLTAIC_COPY_HOST_TO_DEVICE);
     copy(end(), guard.data(), 64, VOLTAIC_COPY_HOST_TO_DEVICE);
     copy(data(), array.bytes.data(), bytes_, VOLTAIC_COPY_HOST_TO_DEVICE);
   }
   ~DeviceArray() { state.backend->memory_release(0, memory_); }
   DeviceArray(const DeviceArray&) = delete;
-  void* data() const { return static_cast<char*>(memory_) + 64; }
+  void* data() const { return static_cast<char*>(memory_) + head_; }
   std::vector<uint8_t> read() const {
     std::vector<uint8_t> bytes(bytes_);
     copy(bytes.data(), data(), bytes_, VOLTAIC_COPY_DEVICE_TO_HOST);
@@ -61,7 +64,8 @@ class DeviceArray {
   }
   bool guards_hold() const {
     std::vector<uint8_t> guard(64);
-    for (const void* at : {static_cast<const void*>(memory_), static_cast<const void*>(end())}) {
+    for (const char* at :
+         {static_cast<const char*>(data()) - 64, static_cast<const char*>(end())}) {
       copy(guard.data(), at, 64, VOLTAIC_COPY_DEVICE_TO_HOST);
       for (uint8_t byte : guard)
         if (byte != kGuard) return false;
@@ -71,7 +75,7 @@ class DeviceArray {
 
  private:
   static constexpr uint8_t kGuard = 0xA5;
-  char* end() const { return static_cast<char*>(memory_) + 64 + bytes_; }
+  char* end() const { return static_cast<char*>(memory_) + head_ + bytes_; }
   static void copy(void* to, const void* from, size_t bytes, voltaic_copy_kind kind) {
     char message[VOLTAIC_MESSAGE_LENGTH] = "";
     if (bytes == 0) return;
@@ -82,7 +86,7 @@ class DeviceArray {
     }
   }
   void* memory_ = nullptr;
-  size_t bytes_;
+  size_t bytes_, head_;
 };
 
 const KernelSignature* find_signature(const char* op) {
@@ -332,6 +336,8 @@ bool run(const char* op, std::vector<Array*> arrays, std::vector<double> attribu
   }
   return true;
 }
+Shifted::Shifted(int64_t elements) { state.shift = elements; }
+Shifted::~Shifted() { state.shift = 0; }
 voltaic_status last_status() { return state.status; }
 const std::string& last_message() { return state.message; }
 const std::string& backend_name() { return state.name; }

@@ -109,6 +109,12 @@ inline Seeds seeds(int count) { return {count}; }
 // role is out are poisoned first; the call is made once with 1 thread and once with several, from
 // the same inputs, and the bits must agree.
 bool run(const char* op, std::vector<Array*> tensors, std::vector<double> attributes = {});
+// While it lives, every array starts this many elements behind an aligned address, as a view may.
+struct Shifted {
+  explicit Shifted(int64_t elements);
+  ~Shifted();
+  Shifted(const Shifted&) = delete;
+};
 voltaic_status last_status();
 const std::string& last_message();
 const std::string& backend_name();

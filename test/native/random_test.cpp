@@ -213,3 +213,40 @@ TEST(random_ops_fill_nothing_when_there_is_nothing) {
   EXPECT(run("permutation", {&state, &n}, {1}));
   EXPECT(run("dropout", {&y, &state, &y}, {0.5, 1}));
 }
+
+TEST(long_permutations_are_sorted_by_many_blocks) {
+  Random random(3);
+  Array state = random_state(random);
+  const int64_t n = 8193;
+  Array y(VOLTAIC_INT32, {n});
+  EXPECT(run("permutation", {&state, &y}, {5}));
+  std::vector<std::pair<uint32_t, int64_t>> order;
+  for (int64_t i = 0; i < n; i++) order.push_back({word(state, 5, i), i});
+  std::sort(order.begin(), order.end());
+  std::vector<int64_t> want;
+  for (const auto& entry : order) want.push_back(entry.second);
+  EXPECT_EQUAL(y, want);
+}
+
+TEST(random_numbers_do_not_depend_on_where_they_stand) {
+  Random random(4);
+  Array state = random_state(random);
+  for (const int64_t n : {1024 + 8, 77}) {
+    Array y(VOLTAIC_FLOAT32, {n}), coin(VOLTAIC_UINT8, {n}),
+        x = random.array(VOLTAIC_BFLOAT16, {n}), dropped(VOLTAIC_BFLOAT16, {n});
+    EXPECT(run("normal", {&state, &y}, {0, 1, 6}));
+    EXPECT(run("bernoulli", {&state, &coin}, {0.3, 6}));
+    EXPECT(run("dropout", {&x, &state, &dropped}, {0.3, 6}));
+    Array in_place = x;
+    EXPECT(run("dropout", {&in_place, &state, &in_place}, {0.3, 6}));
+    EXPECT(in_place.bytes == dropped.bytes);
+    const Shifted shifted(1);
+    Array moved(VOLTAIC_FLOAT32, {n}), coins(VOLTAIC_UINT8, {n}), also(VOLTAIC_BFLOAT16, {n});
+    EXPECT(run("normal", {&state, &moved}, {0, 1, 6}));
+    EXPECT(run("bernoulli", {&state, &coins}, {0.3, 6}));
+    EXPECT(run("dropout", {&x, &state, &also}, {0.3, 6}));
+    EXPECT(moved.bytes == y.bytes);
+    EXPECT(coins.bytes == coin.bytes);
+    EXPECT(also.bytes == dropped.bytes);
+  }
+}

@@ -223,3 +223,51 @@ TEST(argmax_gives_the_first_largest_and_nan_counts_as_largest) {
   EXPECT(!run("argmax", {&none, &two}));
   EXPECT(last_status() == VOLTAIC_ERROR_SHAPE);
 }
+
+TEST(reductions_take_several_blocks_and_columns) {
+  for (Random random : seeds(1))
+    for (const voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+      Array wide = random.array(dtype, {150, 264}, -1, 2);  // more columns and rows than a block's
+      check(wide, 1);
+      Array many = random.array(dtype, {300, 40}, -1, 2);  // more rows than a block's
+      check(many, 2);
+      check(many, 1);
+      Array middle = random.array(dtype, {5, 70, 16}, -1, 2);
+      check(middle, 2);
+      check(middle, 5);
+      Array narrow = random.array(dtype, {5000, 2}, -1, 2);
+      check(narrow, 1);
+      check(narrow, 3);
+      Array runs = random.array(dtype, {40, 3, 136}, -1, 2);  // long results in pieces
+      check(runs, 5);
+    }
+}
+
+TEST(a_result_has_the_same_bits_wherever_its_numbers_stand) {
+  for (Random random : seeds(3))
+    for (const voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      for (const auto& [shape, axes] : std::vector<std::pair<Shape, double>>{
+               {{7, 48}, 2}, {{7, 1160}, 2}, {{40, 48}, 1}, {{3, 20, 16}, 5}, {{9001}, 1}}) {
+        Array x = random.array(dtype, shape, -1, 2);
+        Array y(dtype, kept_shape(shape, static_cast<uint32_t>(axes))), moved = y;
+        EXPECT(run("sum", {&x, &y}, {axes}));
+        const Shifted shifted(random.integer(1, 3));
+        EXPECT(run("sum", {&x, &moved}, {axes}));
+        EXPECT(y.bytes == moved.bytes);
+        EXPECT(run("max", {&x, &moved}, {axes}));
+      }
+}
+
+TEST(argmax_of_long_rows) {
+  for (Random random : seeds(4))
+    for (const bool aligned : {true, false}) {
+      const Shifted shifted(aligned ? 0 : 1);
+      Array x = random.array(random.float_dtype(), {2, random.integer(0, 1) ? 3000 : 3001});
+      const int64_t width = x.shape[1], place = random.integer(0, width - 2);
+      for (const int64_t i : {place, place + 1, width - 1}) x.set(i, 9);  // the first of equals
+      for (const int64_t i : {place, width - 1}) x.set(width + i, kNaN);
+      Array y(VOLTAIC_INT32, {2});
+      EXPECT(run("argmax", {&x, &y}));
+      EXPECT_EQUAL(y, (std::vector<int64_t>{place, place}));
+    }
+}

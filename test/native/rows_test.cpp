@@ -260,3 +260,87 @@ TEST(slices_out_of_range_are_refused) {
   EXPECT(!run("slice", {&x, &other}, {0.0, 0.0}));
   EXPECT(last_status() == VOLTAIC_ERROR_SHAPE);
 }
+
+TEST(scatter_add_rows_serves_crowds_of_one_row) {
+  for (Random random : seeds(3))
+    for (const int64_t width : {132, 3}) {
+      const int64_t n = random.integer(120, 200);
+      Array y = random.array(random.float_dtype(), {n, width}, -2, 2),
+            x = random.array(random.float_dtype(), {60, width}, -2, 2);
+      Array index = random.int_array({n}, 0, 59);
+      for (int64_t i = 0; i < n; i++)
+        if (random.integer(0, 2)) index.ints()[i] = 17;
+      for (int64_t i = 0; i < 32; i++) index.ints()[i] = 40;  // and one of just 32 or a few more
+      std::vector<float> sums;
+      for (const double value : x.values()) sums.push_back(static_cast<float>(value));
+      for (int64_t i = 0; i < y.elements(); i++)
+        sums[static_cast<size_t>(index.ints()[i / width] * width + i % width)] +=
+            static_cast<float>(y.at(i));
+      EXPECT(run("scatter_add_rows", {&y, &index, &x}));
+      bool same_bits = true;
+      for (int64_t i = 0; i < x.elements(); i++)
+        same_bits = same_bits &&
+                    x.at(i) == round_to(x.dtype, static_cast<double>(sums[static_cast<size_t>(i)]));
+      EXPECT(same_bits);
+    }
+}
+
+TEST(scatter_add_rows_sorts_many_indices) {
+  for (Random random : seeds(1)) {
+    const int64_t n = 9000, rows = 70000;  // more than one block sorts, in three passes
+    Array y = random.array(VOLTAIC_FLOAT32, {n, 1}), x = Array::zeros(VOLTAIC_FLOAT32, {rows, 1});
+    Array index = random.int_array({n}, 0, rows - 1);
+    for (int64_t i = 0; i < n; i += 3)
+      index.ints()[i] = static_cast<int32_t>(random.integer(0, 99));
+    std::vector<float> sums(static_cast<size_t>(rows), 0.0f);
+    for (int64_t i = 0; i < n; i++)
+      sums[static_cast<size_t>(index.ints()[i])] += static_cast<float>(y.at(i));
+    EXPECT(run("scatter_add_rows", {&y, &index, &x}));
+    EXPECT(std::memcmp(sums.data(), x.bytes.data(), x.bytes.size()) == 0);
+    index.ints()[8999] = static_cast<int32_t>(rows);
+    EXPECT(!run("scatter_add_rows", {&y, &index, &x}));
+    EXPECT(last_message().find("index[8999] is 70000") != std::string::npos);
+  }
+}
+
+TEST(rows_may_start_at_any_element) {
+  for (Random random : seeds(6)) {
+    const Shifted shifted(random.integer(1, 4));
+    const voltaic_dtype dtype = kDtypes[random.integer(0, 3)];
+    check_permute(random, dtype, {66, 130}, {1, 0});
+    check_permute(random, dtype, {2, 20, 36, 3}, {0, 2, 1, 3});
+    check_permute(random, dtype, {3, 36, 20}, {2, 0, 1});
+    Array x = random_bits(random, dtype, {9, 64}), part(dtype, {9, 32}), y(dtype, {20, 64});
+    EXPECT(run("slice", {&x, &part}, {1.0, 16.0}));
+    EXPECT(same_element(part, 40, x, 64 + 24));
+    Array index = random.int_array({20}, 0, 8);
+    EXPECT(run("gather_rows", {&x, &index, &y}));
+    bool right = true;
+    for (int64_t i = 0; i < y.elements(); i++)
+      right = right && same_element(y, i, x, index.ints()[i / 64] * 64 + i % 64);
+    EXPECT(right);
+    Array added = random.array(random.float_dtype(), {20, 64}),
+          to = Array::zeros(random.float_dtype(), {9, 64});
+    EXPECT(run("scatter_add_rows", {&added, &index, &to}));
+    float sum = 0;
+    for (int64_t i = 0; i < 20; i++)
+      if (index.ints()[i] == index.ints()[0]) sum += static_cast<float>(added.at(i * 64 + 5));
+    EXPECT(to.at(index.ints()[0] * 64 + 5) == round_to(to.dtype, static_cast<double>(sum)));
+  }
+}
+
+TEST(copies_take_several_blocks) {
+  for (Random random : seeds(1))
+    for (const voltaic_dtype dtype : kDtypes) {
+      check_permute(random, dtype, {130, 200}, {1, 0});
+      check_permute(random, dtype, {4, 17, 12, 16}, {0, 2, 1, 3});
+      check_permute(random, dtype, {700, 3}, {1, 0});
+      Array x = random_bits(random, dtype, {11, 1024}), y(dtype, {30, 1024});
+      Array index = random.int_array({30}, 0, 10);
+      EXPECT(run("gather_rows", {&x, &index, &y}));
+      bool right = true;
+      for (int64_t i = 0; i < y.elements(); i++)
+        right = right && same_element(y, i, x, index.ints()[i / 1024] * 1024 + i % 1024);
+      EXPECT(right);
+    }
+}
