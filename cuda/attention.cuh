@@ -94,12 +94,12 @@ voltaic_status attention_forward(const voltaic_call* call) {
     bfloat16* const context = data<bfloat16>(call, 3);
     a.vectors = has_vectors(a, 8, qkv, context);
     if (a.size > 64)
-      return forward_on_tensor_cores<128, 4, 1, 2>(call, a, qkv, context, log_sum_exp);
+      return forward_on_tensor_cores<128, 4, 1, 2, false>(call, a, qkv, context, log_sum_exp);
     if (a.longest <= 64)
-      return forward_on_tensor_cores<64, 4, 1, 4>(call, a, qkv, context, log_sum_exp);
+      return forward_on_tensor_cores<64, 4, 1, 4, true>(call, a, qkv, context, log_sum_exp);
     if (a.longest <= 128)
-      return forward_on_tensor_cores<64, 8, 1, 2>(call, a, qkv, context, log_sum_exp);
-    return forward_on_tensor_cores<64, 4, 2, 2>(call, a, qkv, context, log_sum_exp);
+      return forward_on_tensor_cores<64, 8, 1, 2, true>(call, a, qkv, context, log_sum_exp);
+    return forward_on_tensor_cores<64, 4, 2, 2, false>(call, a, qkv, context, log_sum_exp);
   }
   return with_float(tensor(call, 0).dtype, [&]<class T>(T*) {
     const T* const qkv = data<const T>(call, 0);

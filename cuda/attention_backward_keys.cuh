@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
   bfloat16* const buffers = score_gradients + (whole ? kKeys * kSize : 0);
 
   check_offsets(a);
-  const AttentionWork work = attention_work<kKeys>(a);
+  const AttentionWork work = attention_work<kKeys, whole>(a);
   if (work.empty()) return;
   const int64_t stride = a.qkv_stride(), context_stride = a.context_stride();
   const int tiles = (work.length + kQueries - 1) / kQueries;

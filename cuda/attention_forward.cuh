@@ -69,18 +69,19 @@ __device__ __forceinline__ void online_softmax(ForwardRows<kSize>& rows,
   }
 }
 
-template <int kSize, int kWarps, int kFragments, int kBlocks>
+template <int kSize, int kWarps, int kFragments, int kBlocks, bool whole>
 __global__ void __launch_bounds__(32 * kWarps, kBlocks)
     attention_forward_kernel(Attention a, const bfloat16* __restrict__ qkv,
                              bfloat16* __restrict__ context, float* __restrict__ log_sum_exp) {
   constexpr int kRows = 16 * kFragments * kWarps, kThreads = 32 * kWarps, kKeys = kForwardKeys;
   constexpr int kTile = kKeys * kSize;
+  static_assert(!whole || kRows <= 2 * kKeys);  // nothing is left to load after the first tile
   DYNAMIC_SHARED(bfloat16, shared);
   bfloat16* const queries = shared;
   bfloat16* const buffers = shared + kRows * kSize;  // keys and values of a tile, twice
 
   check_offsets(a);
-  const AttentionWork work = attention_work<kRows>(a);
+  const AttentionWork work = attention_work<kRows, whole>(a);
   if (work.empty()) return;
   const int64_t stride = a.qkv_stride();
   const int tiles = (work.length + kKeys - 1) / kKeys;
@@ -131,7 +132,7 @@ __global__ void __launch_bounds__(32 * kWarps, kBlocks)
     }
     __syncthreads();
     // Everyone is done with the tile before: its buffer is free.
-    if (tile > 0 && tile + 1 < tiles) {
+    if (!whole && tile > 0 && tile + 1 < tiles) {
       load_keys_and_values(tile + 1);
       copy_async_commit();
     }
@@ -238,15 +239,15 @@ __global__ void __launch_bounds__(32 * kWarps, kBlocks)
       0, work.length - work.first - warp_row, a.size, a.vectors);
 }
 
-template <int kSize, int kWarps, int kFragments, int kBlocks>
+template <int kSize, int kWarps, int kFragments, int kBlocks, bool whole>
 inline voltaic_status forward_on_tensor_cores(const voltaic_call* call, Attention a,
                                               const bfloat16* qkv, bfloat16* context,
                                               float* log_sum_exp) {
   constexpr int kRows = 16 * kWarps * kFragments;
-  a.whole = a.longest <= kRows;
+  a.whole = whole || a.longest <= kRows;
   const size_t shared =
       forward_shared_bytes<kSize, kWarps, kFragments>(a.longest > kForwardKeys ? 2 : 1);
-  return launch_blocks(call, attention_forward_kernel<kSize, kWarps, kFragments, kBlocks>,
+  return launch_blocks(call, attention_forward_kernel<kSize, kWarps, kFragments, kBlocks, whole>,
                        attention_blocks(a, kRows), 32 * kWarps, shared, a, qkv, context,
                        log_sum_exp);
 }

@@ -18,7 +18,8 @@ namespace voltaic {
 namespace {
 
 constexpr int kPlainTile = 32, kPlainThreads = 64;
-// Blocks of a processor that leave a kernel `registers` a thread.
+// Blocks of a processor that leave `registers` a thread (two warps a block, four files of
+// registers: 128, 168 or 256).
 constexpr int plain_blocks(int registers) { return 65536 / (kPlainThreads * registers); }
 constexpr int kWeightStride = kPlainTile + 4;
 constexpr float kLog2EFloat = 1.4426950408889634f;
@@ -187,7 +188,7 @@ __device__ __forceinline__ uint32_t plain_kept(const AttentionNumbers& numbers, 
 __device__ __forceinline__ float plain_exp(float x) { return fast_exp2(x * kLog2EFloat); }
 
 template <class T, int kPieces>
-__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 144 : 200))
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 128 : 256))
     plain_forward_kernel(Attention a, const T* __restrict__ qkv, T* __restrict__ context,
                          float* __restrict__ log_sum_exp) {
   DYNAMIC_SHARED(float, queries);
@@ -216,10 +217,11 @@ __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 144
     const int left = work.length - key;
     load_plain_tile(buffer, qkv + work.qkv_row(a, key, 1), stride, left, a);
     __syncthreads();
-    float scores[4][4];
-    multiply_rows(scores, queries, buffer, a.size);
+    // Before the scores: the numbers need registers.
     const uint32_t kept =
         a.dropout.state != nullptr ? plain_kept<false>(numbers, work.first, key) : 0xffffu;
+    float scores[4][4];
+    multiply_rows(scores, queries, buffer, a.size);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       float most = largest[i];

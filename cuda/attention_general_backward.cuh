@@ -83,7 +83,7 @@ __device__ __forceinline__ int place(int y, int i, int x, int j) {
 }
 
 template <class T, int kPieces>
-__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 200 : 256))
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 168 : 256))
     plain_backward_keys_kernel(Attention a, PlainBackward<T> arrays) {
   DYNAMIC_SHARED(float, keys);
   float* const values = keys + kPlainTile * plain_stride(a.size);
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 200
 }
 
 template <class T, int kPieces>
-__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 144 : 200))
+__global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 128 : 168))
     plain_backward_queries_kernel(Attention a, PlainBackward<T> arrays) {
   DYNAMIC_SHARED(float, queries);
   float* const context_gradient = queries + kPlainTile * plain_stride(a.size);

@@ -89,18 +89,19 @@ __device__ __forceinline__ int32_t sequence_of_tile(const Attention& a, int32_t 
   return low;
 }
 
-template <int kTile>
+// `whole`: known to be when the kernel is compiled.
+template <int kTile, bool whole = false>
 __device__ __forceinline__ AttentionWork attention_work(const Attention& a) {
   AttentionWork work = {0, 0, 0, 0, 0};
   if (a.sequences == 0 || a.heads == 0) return work;
   const int32_t number = static_cast<int32_t>(blockIdx.x / static_cast<unsigned>(a.heads));
   work.head = static_cast<int32_t>(blockIdx.x % static_cast<unsigned>(a.heads));
-  work.sequence = a.whole ? number : sequence_of_tile<kTile>(a, number);
+  work.sequence = whole || a.whole ? number : sequence_of_tile<kTile>(a, number);
   const int32_t start = a.offsets[work.sequence], end = a.offsets[work.sequence + 1];
   if (start < 0 || end < start || end > a.tokens || end - start > a.longest) return work;
   work.start = start;
   work.length = end - start;
-  if (a.whole) return work;
+  if (whole || a.whole) return work;
   // Bad offsets elsewhere may have led here with a tile that is not this sequence's.
   const int32_t tile = number - (start / kTile + work.sequence);
   if (tile < 0 || tile > work.length / kTile) {

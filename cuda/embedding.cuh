@@ -57,11 +57,11 @@ __global__ void __launch_bounds__(kThreads, (units * sizeof(T) > 8 ? 1 : 2))
   constexpr int words = kWords<T, units>, per_word = kPerWord<T>;
   DYNAMIC_SHARED(float, weight);
   const int width = static_cast<int>(a.width);
-  float* const bias = weight + width;
+  float* const bias = weight + kParameterFloats<units>;
   const RowLane<T, units> at(width, a.lanes);
   const RowDropout dropout(a.dropout);
-  fill_parameters<T>(a.weight, weight, width);
-  fill_parameters<T>(a.bias, bias, width);
+  fill_parameters<T, units>(a.weight, weight, width);
+  fill_parameters<T, units>(a.bias, bias, width);
   __syncthreads();
   const int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / at.lanes);
   int64_t row = blockIdx.x * int64_t{kThreads / at.lanes} + threadIdx.x / at.lanes;
@@ -179,12 +179,11 @@ voltaic_status forward(const voltaic_call* call) {
       aligned_16(a.sum, a.y)) {
     const int64_t blocks =
         smaller(divide_up(tokens, kThreads / a.lanes), int64_t{8} * call->stream->processors);
-    const size_t shared = static_cast<size_t>(2 * a.width) * sizeof(float);
     return with_units(a.width, [&](auto units) {
       // Once a step: fewer kernels to compile are worth some idle lanes.
       constexpr int own = units.value > 1 ? 4 : 1;
       return launch(call, forward_rows<T, own>, dim3(static_cast<unsigned>(blocks)), kThreads,
-                    shared, a);
+                    2 * kParameterFloats<own> * sizeof(float), a);
     });
   }
   return launch(call, forward_any_rows<T>, blocks_of_rows(call, tokens, a.width), kAnyThreads, 0, a,

@@ -5,10 +5,11 @@
 //   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
 //    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
-// By their data sheets an H100's L2 (some 5.5 TB/s) feeds 470, 350 and 180 TFLOP/s of them. Warps
-// of the larger two have 64 x 64: 16 of k are 4096 bytes of shared memory (32 clocks) for 65,536
-// multiply-adds (64 clocks of an A100's tensor cores). 128 accumulators and two halves' fragments
-// fill the registers of eight warps; two blocks of four hide each other's beginning and end.
+// If L2 gives 5.5 TB/s, a guess for an H100 that nothing here has measured, that bounds them at
+// 470, 350 and 180 TFLOP/s. Warps of the larger two have 64 x 64: 16 of k are 4096 bytes of shared
+// memory (32 clocks) for 65,536 multiply-adds (64 clocks of an A100's tensor cores). 128
+// accumulators and two halves' fragments fill the registers of eight warps; two blocks of four hide
+// each other's beginning and end.
 //
 // Copies of 16 bytes (cp.async) run two or three steps ahead, as shared memory allows; fragments
 // are loaded half a step ahead of their use.
@@ -116,7 +117,10 @@ struct WarpEpilogue {
 };
 
 template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
-__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3 : Tile::kResident)
+__global__ void __launch_bounds__(Tile::kThreads, guarded ? 3
+                                                  : Tile::kResident > 2
+                                                      ? Tile::kResident - kFewerBlocks
+                                                      : Tile::kResident)
     tensor_core_kernel(const Product<bfloat16> p, int stages, Epilogue<bfloat16> e) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   // Never launched, and cut short: bf16 tensor cores came with sm_80.
@@ -241,7 +245,8 @@ __global__ void __launch_bounds__(Tile::kThreads, guarded ? 3 : Tile::kResident)
 
 // ---- host
 
-// Clocks by the figures above, with 1000, 850 and 450 multiply-adds a clock for whole processors.
+// Guesses until a card has timed them: 1000, 850 and 450 multiply-adds a clock for whole
+// processors.
 constexpr TileCost kTensorCoreTiles[] = {{128, 256, kStep, 1, 1049, 1049, 6000},
                                          {128, 128, kStep, 2, 617, 800, 4000},
                                          {64, 64, kStep, 4, 290, 320, 2500}};

@@ -6,6 +6,14 @@
 namespace voltaic {
 namespace {
 
+// The same code takes more registers for sm_100 and later: where a kernel's blocks a processor
+// would make it spill, it promises one fewer there.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kFewerBlocks = 1;
+#else
+constexpr int kFewerBlocks = 0;
+#endif
+
 // op(a) [m, k] times op(b) [k, n] for each item of a batch, row-major. k is cut into `splits`
 // ranges of k_range each, one a block: each leaves a product of its own.
 template <class F>

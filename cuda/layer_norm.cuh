@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>))
   constexpr int words = kWords<T, units>, per_word = kPerWord<T>, together = kForwardRows<T, units>;
   DYNAMIC_SHARED(float, weight);
   const int width = static_cast<int>(a.width);
-  float* const bias = weight + width;
+  float* const bias = weight + kParameterFloats<units>;
   const RowLane<T, units> at(width, a.lanes);
   const RowDropout dropout(a.dropout);
   const bool fused = a.residual != nullptr;
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kThreads, (kForwardResident<T, units>))
   };
 #pragma unroll
   for (int r = 0; r < together; r++) load(r, row + r * step);
-  fill_parameters<T>(a.weight, weight, width);
-  fill_parameters<T>(a.bias, bias, width);
+  fill_parameters<T, units>(a.weight, weight, width);
+  fill_parameters<T, units>(a.bias, bias, width);
   __syncthreads();
   // The lanes of a warp go round together: the first of its rows decides.
   for (int64_t warp_row = row - threadIdx.x % 32 / at.lanes; warp_row < a.rows;
@@ -150,10 +150,9 @@ voltaic_status run_forward(const voltaic_call* call, Forward<T> a) {
   if (row_fits_a_warp(a.width) && aligned_16(a.x, a.residual, a.sum, a.y)) {
     const int64_t blocks =
         smaller(divide_up(a.rows, kThreads / a.lanes), int64_t{8} * call->stream->processors);
-    const size_t shared = static_cast<size_t>(2 * a.width) * sizeof(float);
     return with_units(a.width, [&](auto units) {
       return launch(call, forward_rows<T, units.value>, dim3(static_cast<unsigned>(blocks)),
-                    kThreads, shared, a);
+                    kThreads, 2 * kParameterFloats<units.value> * sizeof(float), a);
     });
   }
   return launch(call, forward_any_rows<T>, blocks_of_rows(call, a.rows, a.width), kAnyThreads, 0, a,

@@ -52,15 +52,16 @@ struct Backward {
 
 // Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before
 // these are done, except where their registers would not fit: with the sums, 128 hold two rows of
-// three words. fp32's widest rows leave a processor one block of 8 warps either way.
+// three words of bf16. fp32 rows above 512 elements leave a processor one block of 8 warps, with 6
+// or 8 KB each under way.
 template <class T, int units>
 constexpr int kBackwardRows = units == 1 ? 2 : 1;
 template <class T, int units>
-constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units == 1 || units == 4;
+constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units != 2;
 // Blocks of a processor, at least. The embedding's, once a step, are not worth counting registers
 // for.
 template <class T, int units, Gradient kind>
-constexpr int kBackwardResident = units == 4 && (sizeof(T) == 4 || kind == embedded) ? 1 : 2;
+constexpr int kBackwardResident = kind == embedded || (sizeof(T) == 4 && units >= 3) ? 1 : 2;
 
 template <class T, int units, Gradient kind>
 __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units, kind>))
@@ -73,39 +74,43 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
   const RowLane<T, units> at(width, a.lanes);
   const RowDropout dropout(a.dropout);
   const float share = 1.0f / static_cast<float>(width);
-  const int64_t begin = blockIdx.x * a.rows_of_block;
-  const int64_t end = begin + a.rows_of_block < a.rows ? begin + a.rows_of_block : a.rows;
+  // Rows are counted from the block's first: 32 bits hold their elements (cut_backward).
+  const int64_t begin = blockIdx.x * a.rows_of_block, base = begin * width;
+  const int count =
+      static_cast<int>(a.rows - begin < a.rows_of_block ? a.rows - begin : a.rows_of_block);
   const int step = kBackwardThreads / at.lanes;
-  int64_t row = begin + threadIdx.x / at.lanes;
+  const int row_in_warp = units == 1 ? static_cast<int>(threadIdx.x) % 32 / at.lanes : 0;
+  int row = static_cast<int>(threadIdx.x) / at.lanes;
 
   struct Row {
     uint4 y_gradient[words], x[words];
     RowStatistics statistics;
   };
-  const auto load = [&](Row& to, int64_t from) {
-    const bool there = from < end;
-    load_row(at, a.y_gradient + from * width, there, to.y_gradient);
-    load_row(at, a.x + from * width, there, to.x);
-    to.statistics = {there ? a.mean[from] : 0.0f, there ? a.inverse_std[from] : 0.0f};
+  const auto load = [&](Row& to, int from) {
+    const bool there = from < count;
+    load_row(at, a.y_gradient + (base + from * width), there, to.y_gradient);
+    load_row(at, a.x + (base + from * width), there, to.x);
+    to.statistics = {there ? a.mean[begin + from] : 0.0f,
+                     there ? a.inverse_std[begin + from] : 0.0f};
   };
   Row next[together];
   if constexpr (ahead) {
 #pragma unroll
     for (int r = 0; r < together; r++) load(next[r], row + r * step);
   }
-  fill_parameters<T>(a.weight, weight, width);
+  fill_parameters<T, units>(a.weight, weight, width);
   __syncthreads();
 
   float weight_sum[words][per_word] = {}, bias_sum[words][per_word] = {};
   // The lanes of a warp go round together: the first of its rows decides.
-  for (int64_t warp_row = begin + threadIdx.x / 32 * (32 / at.lanes); warp_row < end;
-       warp_row += together * step, row += together * step) {
+  for (; row - row_in_warp < count; row += together * step) {
     uint32_t kept[together];
 #pragma unroll
     for (int r = 0; r < together; r++)
-      kept[r] = dropout.on()
-                    ? kept_of_row(dropout, static_cast<uint64_t>(row + r * step) * (width / 8u), at)
-                    : 0;
+      kept[r] =
+          dropout.on()
+              ? kept_of_row(dropout, static_cast<uint64_t>(base + (row + r * step) * width) / 8, at)
+              : 0;
     Row rows[together];
 #pragma unroll
     for (int r = 0; r < together; r++) {
@@ -132,8 +137,9 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
     };
 #pragma unroll
     for (int r = 0; r < together; r++) {
-      const int64_t own_row = row + r * step;
-      const bool there = own_row < end;
+      const int own_row = row + r * step;
+      const bool there = own_row < count;
+      const int64_t element = base + own_row * width;
       const float mean = rows[r].statistics.mean, inverse_std = rows[r].statistics.inverse_std;
       float sums[4] = {}, products[4] = {};
 #pragma unroll
@@ -142,7 +148,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
         float gradient[per_word], x[per_word], w[per_word];
         unpack_gradient(r, i, gradient);
         unpack(rows[r].x[i], x);
-        parameters_of(weight, at.word(i), at.words, w);
+        parameters_of(weight, at.word(i), at.plane, w);
 #pragma unroll
         for (int k = 0; k < per_word; k++) {
           const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
@@ -161,14 +167,14 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
         float gradient[per_word], x[per_word], w[per_word];
         unpack_gradient(r, i, gradient);
         unpack(rows[r].x[i], x);
-        parameters_of(weight, at.word(i), at.words, w);
+        parameters_of(weight, at.word(i), at.plane, w);
 #pragma unroll
         for (int k = 0; k < per_word; k++) {
           const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
           gradient[k] = fmaf(x_hat, -mean_product, g - mean_g) * inverse_std;
         }
         if constexpr (kind == embedded) {
-          float* const to = a.row_gradient + own_row * a.row_stride + at.word(i) * per_word;
+          float* const to = a.row_gradient + element + at.word(i) * per_word;
 #pragma unroll
           for (int k = 0; k < per_word; k += 4)
             *reinterpret_cast<float4*>(to + k) =
@@ -176,7 +182,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
         } else {
           uint4 word = packed(gradient);
           if (a.residual_gradient != nullptr)
-            reinterpret_cast<uint4*>(a.residual_gradient + own_row * width)[at.word(i)] = word;
+            reinterpret_cast<uint4*>(a.residual_gradient + element)[at.word(i)] = word;
           if (dropout.on()) {
             unpack(word, gradient);  // as it was rounded
 #pragma unroll
@@ -184,15 +190,15 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
               gradient[k] = dropout.apply(gradient[k], kept[r], i * per_word + k);
             word = packed(gradient);
           }
-          reinterpret_cast<uint4*>(a.x_gradient + own_row * width)[at.word(i)] = word;
+          reinterpret_cast<uint4*>(a.x_gradient + element)[at.word(i)] = word;
         }
       }
     }
   }
 
   // The rows of a warp, then the warps in order.
-  float* const weight_total = weight + width;
-  float* const bias_total = weight_total + width;
+  float* const weight_total = weight + kParameterFloats<units>;
+  float* const bias_total = weight_total + kParameterFloats<units>;
   if (units == 1) {
     for (int mask = at.lanes; mask < 32; mask *= 2) {
 #pragma unroll
@@ -213,7 +219,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
         if (!at.has(i)) continue;
 #pragma unroll
         for (int h = 0; h < per_word / 4; h++) {
-          const int place = h * at.words + at.word(i);
+          const int place = h * at.plane + at.word(i);
           float4* const to_weight = reinterpret_cast<float4*>(weight_total) + place;
           float4* const to_bias = reinterpret_cast<float4*>(bias_total) + place;
           float4 w = warp == 0 ? make_float4(0, 0, 0, 0) : *to_weight;
@@ -231,7 +237,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
   }
   float* const partial = a.partials + blockIdx.x * int64_t{2} * width;
   for (int i = threadIdx.x; i < width; i += kBackwardThreads) {
-    const int place = shared_place<T>(i, at.words);
+    const int place = shared_place<T, units>(i);
     partial[i] = weight_total[place];
     partial[width + i] = bias_total[place];
   }
@@ -341,6 +347,7 @@ inline BackwardCut cut_backward(int64_t rows, int64_t width, bool in_registers) 
     const int64_t small = divide_up(rows, 4 * at_once);
     const int64_t rounds = larger(1, smaller(4, rows / (8 * at_once * kBackwardBlocks)));
     rows_of_block = divide_up(rows, smaller(small, rounds * kBackwardBlocks));
+    rows_of_block = smaller(rows_of_block, (int64_t{1} << 30) / width);
     rows_of_block = divide_up(rows_of_block, at_once) * at_once;
   } else {
     rows_of_block = larger(64, divide_up(rows, 1024));
@@ -359,12 +366,11 @@ inline voltaic_status run_backward(const voltaic_call* call, Backward<T> a, cons
   a.lanes = lanes_of_row(a.width);
   voltaic_status status = VOLTAIC_OK;
   if (cut.in_registers) {
-    const size_t shared = static_cast<size_t>(3 * a.width) * sizeof(float);
     status = with_units(a.width, [&](auto units) {
       // Once a step: fewer kernels to compile are worth some idle lanes.
       constexpr int own = kind == embedded && units.value > 1 ? 4 : units.value;
       return launch(call, backward_rows<T, own, kind>, dim3(static_cast<unsigned>(cut.blocks)),
-                    kBackwardThreads, shared, a);
+                    kBackwardThreads, 3 * kParameterFloats<own> * sizeof(float), a);
     });
   } else {
     const dim3 columns(static_cast<unsigned>(cut.blocks),

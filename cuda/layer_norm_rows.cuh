@@ -41,6 +41,7 @@ inline bool row_fits_a_warp(int64_t width) {
 // Where a thread stands: its lane in the row's group, and how rows are cut into words.
 template <class T, int units>
 struct RowLane {
+  static constexpr int plane = kWords<T, units> * 32;  // see "parameters in shared memory"
   int lanes, lane, words;
   __device__ __forceinline__ RowLane(int width, int narrow_lanes)
       : lanes(units == 1 ? narrow_lanes : 32),
@@ -91,24 +92,27 @@ __device__ __forceinline__ void load_row(const RowLane<T, units>& at, const T* r
                                   : make_uint4(0, 0, 0, 0);
 }
 
-// ---- parameters in shared memory, as fp32: word w's elements 4 h to 4 h + 3 stand in float4
-// number h * words + w, so that neighbouring lanes read neighbouring float4s in both dtypes.
-template <class T>
-__device__ __forceinline__ int shared_place(int column, int words) {
+// ---- parameters in shared memory, as fp32, kParameterFloats of them each: word w's elements 4 h
+// to 4 h + 3 stand in float4 number h * plane + w, so that neighbouring lanes read neighbouring
+// float4s in both dtypes, at offsets that the compiler knows.
+template <int units>
+constexpr int kParameterFloats = units * 256;
+
+template <class T, int units>
+__device__ __forceinline__ int shared_place(int column) {
   const int word = column / kPerWord<T>, element = column % kPerWord<T>;
-  return (element / 4 * words + word) * 4 + element % 4;
+  return (element / 4 * RowLane<T, units>::plane + word) * 4 + element % 4;
 }
-template <class T>
+template <class T, int units>
 __device__ __forceinline__ void fill_parameters(const float* from, float* to, int width) {
-  for (int i = threadIdx.x; i < width; i += blockDim.x)
-    to[shared_place<T>(i, width / kPerWord<T>)] = from[i];
+  for (int i = threadIdx.x; i < width; i += blockDim.x) to[shared_place<T, units>(i)] = from[i];
 }
 template <int count>
-__device__ __forceinline__ void parameters_of(const float* shared, int word, int words,
+__device__ __forceinline__ void parameters_of(const float* shared, int word, int plane,
                                               float (&to)[count]) {
 #pragma unroll
   for (int h = 0; h < count / 4; h++) {
-    const float4 four = reinterpret_cast<const float4*>(shared)[h * words + word];
+    const float4 four = reinterpret_cast<const float4*>(shared)[h * plane + word];
     to[4 * h] = four.x;
     to[4 * h + 1] = four.y;
     to[4 * h + 2] = four.z;
@@ -216,8 +220,8 @@ __device__ __forceinline__ void normalise(const RowLane<T, units>& at,
   for (int i = 0; i < kWords<T, units>; i++) {
     if (!at.has(i)) continue;
     float w[kPerWord<T>], b[kPerWord<T>];
-    parameters_of(weight, at.word(i), at.words, w);
-    parameters_of(bias, at.word(i), at.words, b);
+    parameters_of(weight, at.word(i), at.plane, w);
+    parameters_of(bias, at.word(i), at.plane, b);
 #pragma unroll
     for (int k = 0; k < kPerWord<T>; k++)
       v[i][k] = fmaf((v[i][k] - row.mean) * row.inverse_std, w[k], b[k]);

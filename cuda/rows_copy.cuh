@@ -76,7 +76,7 @@ inline voltaic_status copy_runs(const voltaic_call* call, const void* from, int6
 
 // y[i, :] = x[index[i], :], rows of `row` units. A bad index is reported and gives zeros.
 template <class Unit>
-__global__ void __launch_bounds__(kCopyThreads)
+__global__ void __launch_bounds__(kCopyThreads, 4)
     gather_kernel(IndexCheck check, const Unit* x, const int32_t* index, Unit* y, int64_t rows,
                   WideDivisor row, int64_t units) {
   const int64_t start =

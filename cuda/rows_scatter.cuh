@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kScatterThreads)
 }
 
 template <class X, class Y>
-__global__ void __launch_bounds__(kCrowdThreads)
+__global__ void __launch_bounds__(kCrowdThreads, 6)
     scatter_crowds_kernel(Sorted sorted, const Y* y, X* x, int64_t n, int64_t width) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kCrowd;

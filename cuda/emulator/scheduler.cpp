@@ -312,8 +312,8 @@ void wait_for_copies(int most_groups_left) {
 
 std::string run_grid(dim3 grid, dim3 block, size_t shared_bytes,
                      const std::function<void()>& body) {
-  // Kernels' __shared__ variables are plain statics. Thread-local ones would have to fit into the little
-  // room that the loader keeps for `position`, which is initial-exec.
+  // Kernels' __shared__ variables are plain statics. Thread-local ones would have to fit into the
+  // little room that the loader keeps for `position`, which is initial-exec.
   static std::mutex one_launch;
   const std::lock_guard lock(one_launch);
   Scheduler& self = scheduler();

@@ -97,6 +97,12 @@ voltaic_status Environment::release_graph(uint64_t number) {
 
 namespace {
 
+// A graph's number as JavaScript gives it: 0 is none, what is no number is no graph's.
+uint64_t graph_number(napi_env env, napi_value value) {
+  const double given = number(env, value);
+  return given >= 0 && given < 9007199254740992.0 ? static_cast<uint64_t>(given) : UINT64_MAX;
+}
+
 // canCapture(device) -> boolean
 napi_value can_capture(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
@@ -113,8 +119,7 @@ napi_value begin_capture(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     uint64_t graph = 0;
     const voltaic_status status = Environment::of(env).begin_capture(
-        integer(env, arguments.values[0]), static_cast<uint64_t>(number(env, arguments.values[1])),
-        graph);
+        integer(env, arguments.values[0]), graph_number(env, arguments.values[1]), graph);
     return number_value(env, status == VOLTAIC_OK ? static_cast<double>(graph) : -status);
   });
 }
@@ -134,8 +139,7 @@ napi_value end_capture(napi_env env, napi_callback_info info) {
 napi_value launch_graph(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
   return guarded(env, [&] {
-    return number_value(
-        env, Environment::of(env).launch(static_cast<uint64_t>(number(env, arguments.values[0]))));
+    return number_value(env, Environment::of(env).launch(graph_number(env, arguments.values[0])));
   });
 }
 
@@ -143,8 +147,8 @@ napi_value launch_graph(napi_env env, napi_callback_info info) {
 napi_value release_graph(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
   return guarded(env, [&] {
-    return number_value(env, Environment::of(env).release_graph(
-                                 static_cast<uint64_t>(number(env, arguments.values[0]))));
+    return number_value(env,
+                        Environment::of(env).release_graph(graph_number(env, arguments.values[0])));
   });
 }
 
