@@ -34,7 +34,13 @@ try {
   process.exit(1)
 }
 
-const env = { ...process.env, VOLTAIC_TEST_DEVICE: 'cuda', VOLTAIC_CUDA_LIBRARY: library }
+const env = {
+  ...process.env,
+  VOLTAIC_TEST_DEVICE: 'cuda',
+  VOLTAIC_CUDA_LIBRARY: library,
+  // tap's own limit is 30 seconds a file, which the emulator may need.
+  TAP_TIMEOUT: '600',
+}
 const probe = spawnSync(
   process.execPath,
   [
