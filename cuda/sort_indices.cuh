@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kSortThreads)
 
 // order: null in the first pass, where place i is i. sorted_keys: null in the last, where nobody
 // needs them. totals: of sum_tiles_kernel, for many tiles.
-__global__ void __launch_bounds__(kSortThreads)
+__global__ void __launch_bounds__(kSortThreads, 3)
     place_keys_kernel(const uint32_t* keys, const int32_t* order, int64_t n, int shift,
                       const uint32_t* counts, const uint32_t* totals, uint32_t* sorted_keys,
                       int32_t* sorted_order) {
