@@ -137,7 +137,8 @@ __global__ void __launch_bounds__(32 * kWarps, kBlocks)
       copy_async_commit();
     }
     if (!active) continue;
-    if (tile == 0) {
+    // Two tiles at most read the queries twice: between the products their registers are free.
+    if (whole || tile == 0) {
 #pragma unroll
       for (int f = 0; f < kFragments; f++)
 #pragma unroll

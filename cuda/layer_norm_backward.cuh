@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
       const bool there = own_row < count;
       const int64_t element = base + own_row * width;
       const float mean = rows[r].statistics.mean, inverse_std = rows[r].statistics.inverse_std;
-      float sums[4] = {}, products[4] = {};
+      float sums[2] = {}, products[2] = {};
 #pragma unroll
       for (int i = 0; i < words; i++) {
         if (!at.has(i) || !there) continue;
@@ -152,15 +152,14 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
 #pragma unroll
         for (int k = 0; k < per_word; k++) {
           const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
-          sums[k % 4] += g;
-          products[k % 4] = fmaf(g, x_hat, products[k % 4]);
+          sums[k % 2] += g;
+          products[k % 2] = fmaf(g, x_hat, products[k % 2]);
           weight_sum[i][k] = fmaf(gradient[k], x_hat, weight_sum[i][k]);
           bias_sum[i][k] += gradient[k];
         }
       }
-      const float mean_g = group_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), at.lanes) * share;
-      const float mean_product =
-          group_sum((products[0] + products[1]) + (products[2] + products[3]), at.lanes) * share;
+      const float mean_g = group_sum(sums[0] + sums[1], at.lanes) * share;
+      const float mean_product = group_sum(products[0] + products[1], at.lanes) * share;
 #pragma unroll
       for (int i = 0; i < words; i++) {
         if (!at.has(i) || !there) continue;
