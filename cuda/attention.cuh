@@ -135,7 +135,7 @@ voltaic_status attention_backward(const voltaic_call* call) {
     }
     voltaic_status status = VOLTAIC_OK;
     const float* delta = nullptr;
-    if (a.tokens > 0) {
+    if (a.tokens > 0 && a.heads > 0) {
       delta = queue_delta(call, a, gradient, context, &status);
       if (status != VOLTAIC_OK) return status;
     }

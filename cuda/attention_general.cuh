@@ -21,7 +21,8 @@ constexpr int kPlainTile = 32, kPlainThreads = 64;
 // Blocks of a processor that leave `registers` a thread (two warps a block, four files of
 // registers: 128, 168 or 256).
 constexpr int plain_blocks(int registers) { return 65536 / (kPlainThreads * registers); }
-constexpr int kWeightStride = kPlainTile + 4;
+// The rows that a warp writes to, four, then lie in different banks.
+constexpr int kWeightStride = kPlainTile + 8;
 constexpr float kLog2EFloat = 1.4426950408889634f;
 constexpr float kLowest = -__builtin_huge_valf();
 
