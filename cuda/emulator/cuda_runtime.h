@@ -22,7 +22,13 @@
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-#define __shared__ static  // one launch at a time: run_grid()
+// One launch at a time: run_grid(), which poisons the section for every block. AddressSanitizer looks
+// at no variables of sections.
+#if defined(__SANITIZE_ADDRESS__)
+#define __shared__ static
+#else
+#define __shared__ static __attribute__((section("voltaic_shared")))
+#endif
 #define __constant__ static const
 #define __align__(bytes) alignas(bytes)
 
