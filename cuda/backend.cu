@@ -277,7 +277,12 @@ void* scratch(const voltaic_call* call, size_t bytes) {
     self->scratch_blocks.push_back(block);
     self->scratch_bytes = wanted;
   }
-  return self->scratch_blocks.empty() ? nullptr : self->scratch_blocks.back();
+  void* const block = self->scratch_blocks.empty() ? nullptr : self->scratch_blocks.back();
+#if !defined(__CUDACC__)
+  // Poisoned for each call: a kernel that counts on what another left shows.
+  if (block != nullptr) cudaMemsetAsync(block, 0xFF, bytes, self->handle);
+#endif
+  return block;
 }
 
 }  // namespace voltaic::cuda

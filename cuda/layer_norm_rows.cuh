@@ -253,7 +253,9 @@ __device__ __forceinline__ float dropped(const DropoutSite& dropout, float x, in
   return factor == 0.0f ? 0.0f : x * factor;
 }
 
-// Each thread must have written what it reads here itself, if this kernel wrote it.
+// Each thread must have written what it reads here itself, if this kernel wrote it. What deviations
+// are taken from is rounded by name: fused into the differences, it would be another number there
+// than in the mean.
 template <class T>
 __device__ __forceinline__ RowStatistics any_row_statistics(const T* x, int64_t width,
                                                             float epsilon, int threads,
@@ -263,7 +265,7 @@ __device__ __forceinline__ RowStatistics any_row_statistics(const T* x, int64_t 
   float sum = 0, deviation = 0, square = 0;
 #pragma unroll 2
   for (int64_t i = lane; i < width; i += threads) sum += to_float(x[i]);
-  const float rough = row_sum(sum, threads, room) * share;
+  const float rough = __fmul_rn(row_sum(sum, threads, room), share);
 #pragma unroll 2
   for (int64_t i = lane; i < width; i += threads) deviation += to_float(x[i]) - rough;
   const float mean = fmaf(row_sum(deviation, threads, room), share, rough);

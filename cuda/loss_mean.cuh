@@ -32,11 +32,13 @@ __device__ __forceinline__ LossPart block_loss(LossPart part, LossPart* room) {
   return part;
 }
 
-// The sum of the parts that blocks have written, in thread 0 of the one block that asks. Volatile:
-// the writers may be blocks of the same kernel.
-__device__ __forceinline__ LossPart sum_of_parts(const volatile LossPart* parts, int64_t count,
-                                                 LossPart* room) {
+// The sum of the parts that blocks have written, in thread 0 of the one block that asks. Part:
+// LossPart, or where the writers are blocks of the same kernel, volatile LossPart, which no nearer
+// cache answers (and whose loads wait for each other).
+template <class Part>
+__device__ __forceinline__ LossPart sum_of_parts(const Part* parts, int64_t count, LossPart* room) {
   LossPart sum = {};
+#pragma unroll 4
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
     sum.sum += parts[i].sum;
 #pragma unroll

@@ -105,17 +105,25 @@ __device__ __forceinline__ void check_segments(const Step& step, const IndexChec
   }
 }
 
+// The last segment that starts at or before the unit: a warp looks at 32 starts at once, so that a
+// table of up to 1024 segments takes two loads in a row. A whole warp calls it, with the same unit.
 __device__ __forceinline__ int segment_of(const Step& step, int64_t unit) {
-  int low = 0, high = step.segments;  // the last segment that starts at or before the unit
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (step.starts[middle] <= unit) {
-      low = middle;
-    } else {
-      high = middle;
-    }
+  const int lane = threadIdx.x % 32;
+  int first = 0, count = step.segments;
+  while (count > 1) {
+    const int stride = (count + 31) / 32, place = lane * stride;
+    const unsigned before =
+        __ballot_sync(kAllLanes, place < count && step.starts[first + place] <= unit);
+    const int skipped = (before == 0 ? 0 : __popc(before) - 1) * stride;
+    first += skipped;
+    count = count - skipped < stride ? count - skipped : stride;
   }
-  return low;
+  return first;
+}
+// The same from a segment that starts at or before the unit, a few before the one looked for.
+__device__ __forceinline__ int segment_from(const Step& step, int segment, int64_t unit) {
+  while (segment + 1 < step.segments && step.starts[segment + 1] <= unit) segment++;
+  return segment;
 }
 
 // Four elements from `element` on; those from n on do not exist and are 0.
@@ -152,6 +160,8 @@ __global__ void __launch_bounds__(kThreads) step_kernel(Step step, IndexCheck ch
     v[k] = load_four(step, step.second_moment, at);
   }
   check_segments(step, check);
+  const int64_t first_of_warp = first - threadIdx.x % 32 * 4;
+  int segment = segment_of(step, first_of_warp / kUnit);
   const float ratio = step.max_norm / *step.norm;
   const float clip = step.max_norm == 0.0f || ratio >= 1.0f ? 1.0f : ratio;  // NaN stays NaN
   const float scale = step.rates[3] * clip, rate = step.rates[0];
@@ -161,7 +171,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(Step step, IndexCheck ch
   for (int k = 0; k < kStepPacks; k++) {
     const int64_t at = first + k * kThreads * 4;
     if (at >= step.n) return;
-    const int segment = segment_of(step, at / kUnit);
+    segment = segment_from(step, segment, at / kUnit);
     const float multiplier = step.segment_rates[2 * segment];
     const float decay = step.segment_rates[2 * segment + 1], step_rate = rate * multiplier;
     if (multiplier != 0.0f) {

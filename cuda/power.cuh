@@ -4,7 +4,9 @@
 // log2 |a| = e + log2 m, m in [sqrt(1/2), sqrt(2)), is kept as a sum of two floats: with
 // q = (m - 1) / (m + 1), log2 m = 2 / ln 2 (q + q^3 / 3 + q^5 / 5 + ...), where the first two terms
 // carry their rounding errors along. The product with b keeps its error too, so 2^x begins with an
-// argument good to 2^-33 of its size; 2^x = 2^n (1 + f P(f)) is rounded once.
+// argument good to 2^-33 of its size; 2^x = 2^n (1 + f P(f)) is rounded once. Products whose
+// rounding error is carried along are rounded by name: nvcc would fuse them into the sums that
+// follow, and the error would count twice.
 #pragma once
 #include "kernel.cuh"
 
@@ -21,7 +23,7 @@ __device__ __forceinline__ void log2_in_two(float a, float& high, float& low) {
   const float inverse = __frcp_rn(f + 2.0f);
   const float q = f * inverse;
   const float q_low = inverse * fmaf(-q, f, fmaf(-q, 2.0f, f));
-  const float s = q * q;
+  const float s = __fmul_rn(q, q);
   const float s_low = fmaf(2.0f * q, q_low, fmaf(q, q, -s));
   // 2 / ln 2 and a third of it, in two floats each
   constexpr float kOne = 2.88539004f, kOneLow = 3.851926e-8f;
@@ -30,11 +32,11 @@ __device__ __forceinline__ void log2_in_two(float a, float& high, float& low) {
       fmaf(fmaf(fmaf(fmaf(0.221953083f, s, 0.262308190f), s, 0.320598893f), s, 0.412198582f), s,
            0.577078016f) *
       (s * s);
-  const float cubic = kThird * s;
+  const float cubic = __fmul_rn(kThird, s);
   const float cubic_low = fmaf(kThird, s, -cubic) + fmaf(kThirdLow, s, fmaf(kThird, s_low, rest));
   const float sum = kOne + cubic;
   const float sum_low = (kOne - sum) + cubic + (cubic_low + kOneLow);
-  const float product = q * sum;
+  const float product = __fmul_rn(q, sum);
   const float product_low = fmaf(q, sum, -product) + fmaf(q, sum_low, q_low * sum);
   const float total = e + product;
   const float total_low = (e - total) + product + product_low;
@@ -80,7 +82,7 @@ __device__ __forceinline__ float power(float a, float b) {
     if (a < 0.0f && !whole) return __builtin_nanf("");
     float high, low;
     log2_in_two(magnitude, high, low);
-    const float product = b * high;
+    const float product = __fmul_rn(b, high);
     const float product_low = fmaf(b, high, -product) + b * low;
     result = exp2_of_two(product, fabsf(product) < 200.0f ? product_low : 0.0f);
   }

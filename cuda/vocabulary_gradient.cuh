@@ -15,10 +15,10 @@ constexpr int kGradientBlock = kGradientThreads * kGradientChunk * kGradientChun
 // What a row's elements need of it.
 struct GradientRow {
   int32_t target;
-  float shift, scale;
+  float shift;
 
   // scale (exp(x - log_sum_exp) - one-hot), where the element is the row's number `column`.
-  __device__ __forceinline__ float gradient(float x, uint32_t column) const {
+  __device__ __forceinline__ float gradient(float x, uint32_t column, float scale) const {
     const float probability = expf(x - shift);
     const bool of_target = column == static_cast<uint32_t>(target);
     return (of_target ? probability - 1.0f : probability) * scale;
@@ -33,7 +33,6 @@ __global__ void __launch_bounds__(kGradientThreads)
                         uint32_t vocabulary, bool aligned, IndexCheck check) {
   const int64_t total = rows * vocabulary;
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kGradientBlock;
-  const float scale = counts[0] > 0 ? loss_gradient[0] / static_cast<float>(counts[0]) : 0.0f;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kGradientThreads + threadIdx.x; row < rows;
        row += static_cast<int64_t>(gridDim.x) * kGradientThreads)
     if (targets[row] != kIgnored)
@@ -62,7 +61,12 @@ __global__ void __launch_bounds__(kGradientThreads)
     if (at >= total) break;
     row[c] = first_row + (first_column + local) / vocabulary;
     column[c] = (first_column + local) % vocabulary;
-    of_first[c] = {targets[row[c]], log_sum_exp[row[c]], scale};
+    of_first[c] = {targets[row[c]], log_sum_exp[row[c]]};
+  }
+#pragma unroll
+  for (int c = 0; c < kGradientChunks; c++) {
+    const int64_t at = begin + (c * kGradientThreads + threadIdx.x) * kGradientChunk;
+    if (at >= total) break;
     // Ignored rows are not read.
     if (of_first[c].target == kIgnored && column[c] + kGradientChunk <= vocabulary) continue;
     if (aligned && at + kGradientChunk <= total) {
@@ -77,6 +81,8 @@ __global__ void __launch_bounds__(kGradientThreads)
       for (int i = 0; i < kGradientChunk; i++) x[c][i] = at + i < total ? logits[at + i] : 0.0f;
     }
   }
+  // Not before: the division would hold the loads up.
+  const float scale = counts[0] > 0 ? loss_gradient[0] / static_cast<float>(counts[0]) : 0.0f;
 #pragma unroll
   for (int c = 0; c < kGradientChunks; c++) {
     const uint32_t local = (c * kGradientThreads + threadIdx.x) * kGradientChunk;
@@ -86,8 +92,9 @@ __global__ void __launch_bounds__(kGradientThreads)
     if (column[c] + kGradientChunk <= vocabulary) {
 #pragma unroll
       for (int i = 0; i < kGradientChunk; i++)
-        results[i] = from_float<T>(
-            of_first[c].target == kIgnored ? 0.0f : of_first[c].gradient(x[c][i], column[c] + i));
+        results[i] = from_float<T>(of_first[c].target == kIgnored
+                                       ? 0.0f
+                                       : of_first[c].gradient(x[c][i], column[c] + i, scale));
     } else {
 #pragma unroll
       for (int i = 0; i < kGradientChunk; i++) {
@@ -95,8 +102,8 @@ __global__ void __launch_bounds__(kGradientThreads)
         const uint32_t its_column = (column[c] + i) % vocabulary;
         float result = 0.0f;
         if (its_row < rows && targets[its_row] != kIgnored)
-          result = GradientRow{targets[its_row], log_sum_exp[its_row], scale}.gradient(x[c][i],
-                                                                                       its_column);
+          result = GradientRow{targets[its_row], log_sum_exp[its_row]}.gradient(x[c][i], its_column,
+                                                                                scale);
         results[i] = from_float<T>(result);
       }
     }

@@ -143,6 +143,7 @@ __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
   const int32_t first_quad = begin + threadIdx.x;
   // Logits from here on belong to the next segment, or to nothing.
   const int32_t end = min(4 * (begin + segments.quads), segments.vocabulary);
+  const int32_t target = kSampled ? targets[row] : kIgnored;
   if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *ticket = 0;
 
   float x[kQuads][4];
@@ -194,7 +195,6 @@ __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
     for (int j = 0; j < 4; j++) sum += fast_exp2((x[i][j] - shift) * kLog2E);
   sum = warp_sum(sum);
 
-  const int32_t target = kSampled ? targets[row] : kIgnored;
   const bool drawn = kSampled && target != kIgnored;
   SampledRow sampled;
   float inverse_temperature = 1.0f, weights = sum;
@@ -294,6 +294,7 @@ __global__ void __launch_bounds__(kJoinThreads)
     float max = -INFINITY;
     int32_t prediction = kNone;
     Scored sampled = {-INFINITY, kNone};
+#pragma unroll 4
     for (int32_t i = 0; i < segments.count; i++) {
       const RowPart part = of_row[i];
       if (part.max > max) {
@@ -304,6 +305,7 @@ __global__ void __launch_bounds__(kJoinThreads)
     }
     const float shift = max == -INFINITY ? 0.0f : max;
     float sum = 0.0f;
+#pragma unroll 4
     for (int32_t i = 0; i < segments.count; i++) {
       const RowPart part = of_row[i];
       // A sum relative to -infinity is 0 or NaN, and remains so.
@@ -339,7 +341,7 @@ __global__ void __launch_bounds__(kJoinThreads)
   __syncthreads();
   if (!last) return;
   __threadfence();
-  loss = sum_of_parts(losses, gridDim.x, room);
+  loss = sum_of_parts<volatile LossPart>(losses, gridDim.x, room);
   if (threadIdx.x != 0) return;
   *outputs.loss = mean_loss(loss.sum, loss.counts[0]);
   outputs.counts[0] = loss.counts[0];

@@ -1,5 +1,7 @@
 // npm run build:emulator [-- --sanitize]: compiles the CUDA sources for the CPU, with g++ alone, into
-// build-cuda/libvoltaic_emulated.so (build-cuda/sanitize/ with AddressSanitizer and UBSan). Only what changed is compiled.
+// build-cuda/libvoltaic_emulated.so. Only what changed is compiled.
+// --sanitize: in build-cuda/sanitize/, with AddressSanitizer and UBSan.
+// --contract: in build-cuda/contract/, a * b + c fused as nvcc fuses it (where g++ sees it: a product with other uses stays).
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -8,13 +10,15 @@ import { fileURLToPath } from 'node:url'
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))))
 const sanitize = process.argv.includes('--sanitize')
-const folder = join('build-cuda', ...(sanitize ? ['sanitize'] : []))
+const contract = process.argv.includes('--contract')
+const folder = join('build-cuda', ...(sanitize ? ['sanitize'] : []), ...(contract ? ['contract'] : []))
 const objects = join(folder, 'emulated')
 const library = join(folder, 'libvoltaic_emulated.so')
 const compiler = process.env.CXX || 'g++'
 const sources = JSON.parse(readFileSync('sources.gypi', 'utf8')).variables
 const flags = [
   ...sources.voltaic_emulator_flags,
+  ...(contract ? ['-ffp-contract=fast'] : []),
   ...(sanitize ? ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-g1'] : []),
 ]
 

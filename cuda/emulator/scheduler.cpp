@@ -14,6 +14,12 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+// The section of __shared__ variables; null where there are none.
+extern "C" {
+extern char __start_voltaic_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_voltaic_shared[] __attribute__((weak, visibility("hidden")));
+}
+
 // Saves the callee-saved registers on the running stack and continues on another.
 extern "C" void voltaic_emulator_switch(void** save, void* load);
 
@@ -327,14 +333,19 @@ std::string run_grid(dim3 grid, dim3 block, size_t shared_bytes,
   position.dynamic_shared = static_cast<unsigned char*>(shared);
   position.block_size = block;
   position.grid_size = grid;
-  for (unsigned z = 0; z < grid.z && self.failure.empty(); z++)
-    for (unsigned y = 0; y < grid.y && self.failure.empty(); y++)
-      for (unsigned x = 0; x < grid.x && self.failure.empty(); x++) {
-        // Poisoned, so that a read before the first write shows.
-        if (shared_bytes > 0) std::memset(shared, 0xFF, shared_bytes);
-        position.block = {x, y, z};
-        self.run_block(block);
-      }
+  std::vector<unsigned> blocks(static_cast<size_t>(grid.x) * grid.y * grid.z);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  self.arrange(blocks);
+  for (const unsigned index : blocks) {
+    if (!self.failure.empty()) break;
+    // Poisoned, so that a read before the first write shows.
+    if (shared_bytes > 0) std::memset(shared, 0xFF, shared_bytes);
+    if (__start_voltaic_shared != nullptr)
+      std::memset(__start_voltaic_shared, 0xFF,
+                  static_cast<size_t>(__stop_voltaic_shared - __start_voltaic_shared));
+    position.block = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
+    self.run_block(block);
+  }
   std::free(shared);
   return std::exchange(self.failure, {});
 }

@@ -1,5 +1,5 @@
 // Runs CUDA kernels on the CPU: every CUDA thread of a block is a fiber, blocks run one after the
-// other on the calling thread.
+// other on the calling thread, each from poisoned shared memory.
 //
 // A fiber runs until it waits at a barrier or a warp exchange, or returns. The last lane of a warp
 // to arrive at an exchange does it for all lanes, through pointers to their operands, and goes on;
@@ -7,8 +7,9 @@
 // can run and some still wait, the block is given up and the launch fails with the reason: a
 // barrier in a divergent branch, or lanes of a warp at different exchanges.
 //
-// The order in which ready lanes run is VOLTAIC_EMULATOR_ORDER: forward (the default), reverse, or
-// a number that seeds a random one. A missing barrier shows in at least one of them.
+// The order in which ready lanes, and blocks, run is VOLTAIC_EMULATOR_ORDER: forward (the default),
+// reverse, or a number that seeds a random one. A missing barrier shows in at least one of them,
+// and so does a block that counts on another of its launch.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -189,27 +189,33 @@ TEST(adamw_refuses_a_segment_table_that_does_not_fit) {
 }
 
 TEST(adamw_looks_at_every_segment_of_a_long_table) {
-  std::vector<int32_t> starts;
-  std::vector<double> rates;
-  for (int32_t s = 0; s < 700; s++) {
-    starts.push_back(s);
-    rates.push_back(s % 3 == 0 ? 0 : 1.0 / (s + 1));
-    rates.push_back(0.01 * (s % 5));
+  for (int32_t segments : {33, 700, 2100}) {
+    std::vector<int32_t> starts;
+    std::vector<double> rates;
+    int32_t end = 0;
+    for (int32_t s = 0; s < segments; s++) {
+      starts.push_back(end);
+      end += s % 50 == 7 ? 90 : 1;
+      rates.push_back(s % 3 == 0 ? 0 : 1.0 / (s + 1));
+      rates.push_back(0.01 * (s % 5));
+    }
+    Random random(7);
+    const int64_t n = end * 16;
+    Arena arena(n, starts, rates);
+    arena.parameters = random.array(VOLTAIC_FLOAT32, {n});
+    arena.gradients = random.array(VOLTAIC_FLOAT32, {n});
+    Reference want{arena.parameters.values(), arena.first.values(), arena.second.values()};
+    EXPECT(arena.step());
+    want.step(arena, 0);
+    EXPECT_CLOSE(arena.parameters, want.p, 1e-6);
+    const int32_t bad = segments - 3;
+    arena.starts.set(bad, starts[static_cast<size_t>(bad - 1)]);
+    EXPECT(!arena.step());
+    EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
+    const std::string message = "segment_starts[" + std::to_string(bad) + "] is " +
+                                std::to_string(starts[static_cast<size_t>(bad - 1)]);
+    EXPECT_TEXT(last_message().find(message) != std::string::npos, last_message());
   }
-  Random random(7);
-  const int64_t n = 700 * 16;
-  Arena arena(n, starts, rates);
-  arena.parameters = random.array(VOLTAIC_FLOAT32, {n});
-  arena.gradients = random.array(VOLTAIC_FLOAT32, {n});
-  Reference want{arena.parameters.values(), arena.first.values(), arena.second.values()};
-  EXPECT(arena.step());
-  want.step(arena, 0);
-  EXPECT_CLOSE(arena.parameters, want.p, 1e-6);
-  arena.starts.set(650, 649);
-  EXPECT(!arena.step());
-  EXPECT(last_status() == VOLTAIC_ERROR_ARGUMENT);
-  EXPECT_TEXT(last_message().find("segment_starts[650] is 649") != std::string::npos,
-              last_message());
 }
 
 TEST(adamw_passes_nan_on) {
