@@ -5,11 +5,10 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include "../native/engine/activation_kinds.h"
+
 namespace voltaic {
 namespace {
-
-enum ActivationKind { kGelu = 0, kGeluTanh = 1, kRelu = 2, kTanh = 3, kSigmoid = 4 };
-constexpr int kActivationKinds = 5;
 
 // The standard normal distribution beyond t >= 0 (NaN stays): upper = Q(t) = density u P(u)
 // to 3.4e-8, u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2). Arguments above 15 count as 15.
@@ -76,36 +75,6 @@ __device__ __forceinline__ float activate_gradient(float x) {
   if constexpr (kind == kSigmoid) {
     const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
     return e * s * s;
-  }
-}
-
-template <int kind>
-struct Activation {
-  static constexpr int value = kind;
-};
-
-// Calls body with the kind as a type; false, and nothing called, when there is no such kind:
-//   with_activation(kind, [&](auto activation) { ... activate<activation.value>(x) ... })
-template <class Body>
-inline bool with_activation(int64_t kind, Body&& body) {
-  switch (kind) {
-    case kGelu:
-      body(Activation<kGelu>{});
-      return true;
-    case kGeluTanh:
-      body(Activation<kGeluTanh>{});
-      return true;
-    case kRelu:
-      body(Activation<kRelu>{});
-      return true;
-    case kTanh:
-      body(Activation<kTanh>{});
-      return true;
-    case kSigmoid:
-      body(Activation<kSigmoid>{});
-      return true;
-    default:
-      return false;
   }
 }
 

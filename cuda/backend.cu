@@ -258,7 +258,7 @@ voltaic_status read(voltaic_stream* stream, void* to, const void* from, size_t b
 
 }  // namespace
 
-void* scratch(const voltaic_call* call, size_t bytes) {
+void* scratch(const voltaic_call* call, size_t bytes, [[maybe_unused]] size_t kept) {
   auto* const self = static_cast<OwnedStream*>(call->stream);
   if (bytes > self->scratch_bytes) {
     size_t wanted = self->scratch_bytes + self->scratch_bytes / 2;
@@ -280,7 +280,8 @@ void* scratch(const voltaic_call* call, size_t bytes) {
   void* const block = self->scratch_blocks.empty() ? nullptr : self->scratch_blocks.back();
 #if !defined(__CUDACC__)
   // Poisoned for each call: a kernel that counts on what another left shows.
-  if (block != nullptr) cudaMemsetAsync(block, 0xFF, bytes, self->handle);
+  if (block != nullptr && bytes > kept)
+    cudaMemsetAsync(static_cast<char*>(block) + kept, 0xFF, bytes - kept, self->handle);
 #endif
   return block;
 }

@@ -11,7 +11,6 @@
 //   gemm_epilogue.cuh     sums to c
 //   gemm_columns.cuh      column sums
 //   gemm_padding.cuh      bf16 operands whose rows begin anywhere, copied so that they do not
-//   gemm_arguments.cuh    what the op is called with
 //
 // A library (matmul_library.cuh) is asked first where the stream has one. It knows products and
 // biases; activations then follow in a kernel of their own. VOLTAIC_GEMM=unfused takes that way
@@ -19,7 +18,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "gemm_arguments.cuh"
 #include "gemm_columns.cuh"
 #include "gemm_padding.cuh"
 #include "gemm_simt.cuh"
@@ -52,7 +50,7 @@ Plan make_plan(const voltaic_call* call, Product<F>& p) {
 
 // Null, with the message written, when the card gives none.
 float* scratch_floats(const voltaic_call* call, size_t taken, int64_t count) {
-  auto* const all = static_cast<char*>(cuda::scratch(call, taken + count * sizeof(float)));
+  auto* const all = static_cast<char*>(cuda::scratch(call, taken + count * sizeof(float), taken));
   return all == nullptr ? nullptr : reinterpret_cast<float*>(all + taken);
 }
 
@@ -266,7 +264,7 @@ voltaic_status gemm_typed(const voltaic_call* call) {
 }
 
 voltaic_status gemm(const voltaic_call* call) {
-  const voltaic_status checked = check(call);
+  const voltaic_status checked = check_gemm(call);
   if (checked != VOLTAIC_OK) return checked;
   return with_float(tensor(call, kA).dtype, [&]<class F>(F*) { return gemm_typed<F>(call); });
 }

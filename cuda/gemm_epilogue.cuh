@@ -10,13 +10,12 @@
 // whole lines move. Column sums leave a block as one row of partial sums, whose number follows from
 // m and n alone (gemm_columns.cuh adds them in order).
 #pragma once
+#include "../native/engine/gemm_arguments.h"
 #include "activation_functions.cuh"
 #include "kernel.cuh"
 
 namespace voltaic {
 namespace {
-
-enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
 
 // Rows of c, and of saved where it is given, are n elements long; both may be the same memory.
 template <class F>

@@ -40,8 +40,10 @@ struct voltaic_stream {
 namespace voltaic::cuda {
 
 // Memory for the length of one call: the next call on the stream may get the same. Null, with the
-// message written, when the card gives none. Never moved: a captured graph keeps its addresses.
-void* scratch(const voltaic_call* call, size_t bytes);
+// message written, when the card gives none. A call that asks again gets the same memory, or other
+// where it must be longer; what it wrote before stays in place as far as `kept` bytes of the first
+// (and pointers into it stay good). Never moved: a captured graph keeps its addresses.
+void* scratch(const voltaic_call* call, size_t bytes, size_t kept = 0);
 
 // Makes a device the calling thread's. Every entry of the backend begins with it: the engine may
 // open a stream on one thread and use it on another. Where memory or a stream is to be made the

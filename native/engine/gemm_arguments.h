@@ -1,9 +1,13 @@
-// What the op gemm is called with, and what it refuses.
+// What the op gemm is called with on every backend: the places of its tensors and attributes, its
+// epilogues, and what it refuses.
 #pragma once
-#include "gemm_epilogue.cuh"
+#include "activation_kinds.h"
 
 namespace voltaic {
 namespace {
+
+// What happens to a product on its way to c; see kernel_rows.inc.
+enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
 
 enum GemmTensor { kA, kB, kBiasTensor, kSaved, kBiasGradient, kC };
 enum GemmAttribute {
@@ -22,17 +26,19 @@ enum GemmAttribute {
   kStrideC
 };
 
-bool is_size(double x) { return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x; }
+inline bool is_size(double x) {
+  return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x;
+}
 
 // Whether items of rows x columns, stride apart, lie within elements; free of overflow.
-bool fits(int64_t items, int64_t rows, int64_t columns, int64_t stride, int64_t elements) {
+inline bool fits(int64_t items, int64_t rows, int64_t columns, int64_t stride, int64_t elements) {
   if (items == 0 || rows == 0 || columns == 0) return true;
   const double last = (double)(items - 1) * (double)stride + (double)rows * (double)columns;
   return last <= (double)elements;
 }
 
-// What native/cpu/gemm.cpp refuses, in its words.
-voltaic_status check(const voltaic_call* call) {
+// The checks that shapes and attributes allow.
+inline voltaic_status check_gemm(const voltaic_call* call) {
   static const char* const names[] = {"m",        "n",        "k",        "",           "",
                                       "",         "",         "epilogue", "activation", "batch",
                                       "stride_a", "stride_b", "stride_c"};
