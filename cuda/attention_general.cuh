@@ -192,6 +192,9 @@ template <class T, int kPieces>
 __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 128 : 256))
     plain_forward_kernel(Attention a, const T* __restrict__ qkv, T* __restrict__ context,
                          float* __restrict__ log_sum_exp) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 2) return;  // never launched: bf16 has tensor cores there
+#endif
   DYNAMIC_SHARED(float, queries);
   float* const buffer = queries + kPlainTile * plain_stride(a.size);
   float* const weights = buffer + kPlainTile * plain_stride(a.size);

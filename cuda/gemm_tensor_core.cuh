@@ -175,8 +175,16 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
   constexpr int64_t kFewestSteps = 4;  // of a part of k
   const bool guarded = !p.vectors_a || !p.vectors_b;
   const int64_t steps = divide_up(p.k, kStep);
+<<<<<<< HEAD
   TensorCorePlan best = {};
   for (int tile = guarded ? kGuarded : kLarge; tile <= (guarded ? kGuarded : kSmall); tile++) {
+=======
+  TensorCorePlan best = {kSmall, 1, p.k};
+  double least = 0;
+  // Both transposed is rare: the small tile alone has a kernel for it.
+  const bool both = p.transpose_a && p.transpose_b;
+  for (int tile = guarded || both ? kSmall : kLarge; tile <= kSmall; tile++) {
+>>>>>>> h-norms
     const TileCost& cost = kTensorCoreTiles[tile];
     const int64_t blocks = cost.blocks(p.m, p.n, p.items);
     // More blocks than twice what the card has at a time: no use in more.
@@ -213,9 +221,9 @@ voltaic_status launch_tensor_cores(const voltaic_call* call, const Product<bfloa
     return launch(call, kernel, blocks_for(blocks, 1), Tile::kThreads, stages * Tile::kStageBytes,
                   p, stages, e);
   };
-  if (p.transpose_a)
-    return p.transpose_b ? run(tensor_core_kernel<Tile, true, true, guarded>)
-                         : run(tensor_core_kernel<Tile, true, false, guarded>);
+  if constexpr (Tile::kRows == SmallTile::kRows)
+    if (p.transpose_a && p.transpose_b) return run(tensor_core_kernel<Tile, true, true, guarded>);
+  if (p.transpose_a) return run(tensor_core_kernel<Tile, true, false, guarded>);
   return p.transpose_b ? run(tensor_core_kernel<Tile, false, true, guarded>)
                        : run(tensor_core_kernel<Tile, false, false, guarded>);
 }

@@ -52,12 +52,12 @@ struct Backward {
 
 // Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before
 // these are done, except where their registers would not fit: with the sums, 128 hold two rows of
-// three words of bf16. fp32 rows above 512 elements leave a processor one block of 8 warps, with 6
+// three words of bf16. fp32 rows above 256 elements leave a processor one block of 8 warps, with 6
 // or 8 KB each under way.
 template <class T, int units>
 constexpr int kBackwardRows = units == 1 ? 2 : 1;
 template <class T, int units>
-constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units != 2;
+constexpr bool kLoadsAhead = sizeof(T) == 4 || units <= 3;
 // Blocks of a processor, at least. The embedding's, once a step, are not worth counting registers
 // for.
 template <class T, int units, Gradient kind>

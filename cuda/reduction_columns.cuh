@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   const int64_t past = first + static_cast<int64_t>(plan.groups) * kRowsOfThread;
   const int64_t end = !valid ? 0 : past < plan.rows ? past : plan.rows;
   if (plan.aligned) {
-#pragma unroll
+#pragma unroll 1
     for (int batch = 0; batch < kRowsOfThread; batch += kAhead) {
       Pack<T> packs[kAhead];
 #pragma unroll

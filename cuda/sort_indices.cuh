@@ -118,10 +118,16 @@ __global__ void __launch_bounds__(kSmallSortThreads, 1)
   const int first = warp * rounds * 32 + lane;
   uint32_t keys[kSmallSortItems];
   int32_t order[kSmallSortItems], places[kSmallSortItems];
+  // By way of shared memory, each thread through its own words: few copies of the functor.
+#pragma unroll 4
+  for (int j = 0; j < rounds; j++) {
+    const int i = first + j * 32;
+    room->exchange[i] = i < n ? source(i) : kLastKey;
+  }
 #pragma unroll
   for (int j = 0; j < kSmallSortItems; j++) {
     const int i = first + j * 32;
-    keys[j] = j < rounds && i < n ? source(i) : kLastKey;
+    keys[j] = j < rounds ? room->exchange[i] : kLastKey;
     order[j] = i;
   }
   uint16_t* const counts = &room->sort.counts[0][0];
@@ -186,7 +192,7 @@ __global__ void __launch_bounds__(kSortThreads)
   tile_counts[threadIdx.x] = 0;
   __syncthreads();
   const int64_t first = blockIdx.x * kSortTile + threadIdx.x;
-#pragma unroll
+#pragma unroll 4
   for (int j = 0; j < kSortItems; j++) {
     const int64_t i = first + j * kSortThreads;
     if (i >= n) break;
