@@ -5,6 +5,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include "primitives.cuh"
+
 namespace voltaic {
 namespace {
 
@@ -18,7 +20,7 @@ struct NormalTail {
 };
 __device__ __forceinline__ NormalTail normal_tail(float t) {
   t = t > 15.0f ? 15.0f : t;
-  const float u = 1.0f / fmaf(t, 0.35f, 1.0f);
+  const float u = fast_reciprocal(fmaf(t, 0.35f, 1.0f));
   const float density = expf(t * t * -0.5f);
   float p = -0.029163599f;
   p = fmaf(p, u, 0.144059435f);
