@@ -5,7 +5,11 @@
 #pragma once
 #include <cuda_runtime.h>
 
+<<<<<<< HEAD
 #include "../native/engine/activation_kinds.h"
+=======
+#include "primitives.cuh"
+>>>>>>> h-attention
 
 namespace voltaic {
 namespace {
@@ -17,7 +21,7 @@ struct NormalTail {
 };
 __device__ __forceinline__ NormalTail normal_tail(float t) {
   t = t > 15.0f ? 15.0f : t;
-  const float u = 1.0f / fmaf(t, 0.35f, 1.0f);
+  const float u = fast_reciprocal(fmaf(t, 0.35f, 1.0f));
   const float density = expf(t * t * -0.5f);
   float p = -0.029163599f;
   p = fmaf(p, u, 0.144059435f);

@@ -80,6 +80,7 @@ inline void copy_async_wait() {
 }
 
 inline float fast_exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+inline float fast_reciprocal(float x) { return std::fabs(x) > 0x1p126f ? 0.0f : 1.0f / x; }
 
 }  // namespace
 }  // namespace voltaic

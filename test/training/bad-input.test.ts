@@ -325,7 +325,7 @@ t.test('warnings about the text are said for people', async (t) => {
   )
 })
 
-t.test('a device that fails: the first failure is the run’s, and nothing that came of it is saved', async (t) => {
+t.test('a device that fails: the first failure is told, and nothing after it is saved', async (t) => {
   const failing = options()
   // Of two steps in a row: the second has been queued when the first is read, and is never asked for.
   const { queueStep } = JointTrainer.prototype
