@@ -1,7 +1,8 @@
 // npm run build:emulator [-- --sanitize]: compiles the CUDA sources for the CPU, with g++ alone, into
 // build-cuda/libvoltaic_emulated.so. Only what changed is compiled.
 // --sanitize: in build-cuda/sanitize/, with AddressSanitizer and UBSan.
-// --contract: in build-cuda/contract/, a * b + c fused as nvcc fuses it (where g++ sees it: a product with other uses stays).
+// --card: in build-cuda/card/, rounding as a card may: a * b + c fused (where g++ sees it: a product with other uses stays), exp, log
+// and tanh off by some units in the last place. Tolerances of tests must allow for it.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -10,15 +11,15 @@ import { fileURLToPath } from 'node:url'
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))))
 const sanitize = process.argv.includes('--sanitize')
-const contract = process.argv.includes('--contract')
-const folder = join('build-cuda', ...(sanitize ? ['sanitize'] : []), ...(contract ? ['contract'] : []))
+const card = process.argv.includes('--card')
+const folder = join('build-cuda', ...(sanitize ? ['sanitize'] : []), ...(card ? ['card'] : []))
 const objects = join(folder, 'emulated')
 const library = join(folder, 'libvoltaic_emulated.so')
 const compiler = process.env.CXX || 'g++'
 const sources = JSON.parse(readFileSync('sources.gypi', 'utf8')).variables
 const flags = [
   ...sources.voltaic_emulator_flags,
-  ...(contract ? ['-ffp-contract=fast'] : []),
+  ...(card ? ['-ffp-contract=fast', '-DVOLTAIC_EMULATOR_CARD_ROUNDING'] : []),
   ...(sanitize ? ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-g1'] : []),
 ]
 

@@ -22,8 +22,8 @@
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-// One launch at a time: run_grid(), which poisons the section for every block. AddressSanitizer looks
-// at no variables of sections.
+// One launch at a time: run_grid(), which poisons the section for every block. AddressSanitizer
+// looks at no variables of sections.
 #if defined(__SANITIZE_ADDRESS__)
 #define __shared__ static
 #else
@@ -73,11 +73,25 @@ inline To bits_as(From value) {
   std::memcpy(&result, &value, sizeof result);
   return result;
 }
+
+// `exact`, wrong by up to `units` in the last place, as a function of its bits. Whole powers of two
+// stay, as exp(0) does on a card.
+inline float off_by_units(float exact, unsigned units) {
+  const auto bits = bits_as<unsigned>(exact);
+  if (!(std::fabs(exact) > 1e-37f) || std::isinf(exact) || (bits & 0x7fffffu) == 0) return exact;
+  return bits_as<float>(bits + (bits * 2654435761u >> 16) % (2 * units + 1) - units);
+}
 }  // namespace voltaic::emulator
 inline float __uint_as_float(unsigned x) { return voltaic::emulator::bits_as<float>(x); }
 inline unsigned __float_as_uint(float x) { return voltaic::emulator::bits_as<unsigned>(x); }
 inline float __int_as_float(int x) { return voltaic::emulator::bits_as<float>(x); }
 inline int __float_as_int(float x) { return voltaic::emulator::bits_as<int>(x); }
+#if defined(VOLTAIC_EMULATOR_CARD_ROUNDING)
+#define expf(x) voltaic::emulator::off_by_units(::expf(x), 1)
+#define logf(x) voltaic::emulator::off_by_units(::logf(x), 1)
+#define log1pf(x) voltaic::emulator::off_by_units(::log1pf(x), 1)
+#define tanhf(x) voltaic::emulator::off_by_units(::tanhf(x), 1)
+#endif
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 inline float __fdividef(float a, float b) { return a / b; }
