@@ -4,7 +4,8 @@
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
 //   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
-//    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
+//    64 x  64, 4 warps, four blocks              32: small products; and, guarded, what is neither
+//                                                    aligned nor worth a copy (gemm_padding.cuh)
 // If L2 gives 5.5 TB/s, a guess for an H100 that nothing here has measured, that bounds them at
 // 470, 350 and 180 TFLOP/s. Warps of the larger two have 64 x 64: 16 of k are 4096 bytes of shared
 // memory (32 clocks) for 65,536 multiply-adds (64 clocks of an A100's tensor cores). 128
