@@ -6,11 +6,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
-<<<<<<< HEAD
 #include "../native/engine/activation_kinds.h"
-=======
 #include "primitives.cuh"
->>>>>>> h-attention
 
 namespace voltaic {
 namespace {

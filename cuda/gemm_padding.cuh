@@ -3,9 +3,10 @@
 // 30,522 is the case that matters: gradients of logits are [rows, 30522], and no product of them
 // could use 16-byte copies, be it ours or a library's.
 //
-// 4 bytes move per element; the product that it speeds up reads each element 2 n / 256 times or
-// more. Whether it pays is estimated from the shape and the card alone (gemm_tiles.cuh): it does
-// from about 200 columns of the other operand on, and never for small products.
+// 4 bytes move per element, once; the product gains on 2 n FLOPs for each, n being the other
+// operand's outer size. Whether it pays is estimated from the shape and the card alone
+// (gemm_tiles.cuh): at n = 128 it is about even, from 256 on it does, and never for small products.
+// What k has beyond a multiple of 8 meets zeros: here behind a row, or in rows that are not there.
 //
 // A thread makes 8 elements of 4 rows. It reads the two aligned 16-byte words that hold them and
 // shifts, whatever the alignment; the second word is its neighbour's first, and comes from L1. Only

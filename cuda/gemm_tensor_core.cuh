@@ -4,7 +4,8 @@
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
 //   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
-//    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
+//    64 x  64, 4 warps, four blocks              32: small products; and, guarded, what is neither
+//                                                    aligned nor worth a copy (gemm_padding.cuh)
 // If L2 gives 5.5 TB/s, a guess for an H100 that nothing here has measured, that bounds them at
 // 470, 350 and 180 TFLOP/s. Warps of the larger two have 64 x 64: 16 of k are 4096 bytes of shared
 // memory (32 clocks) for 65,536 multiply-adds (64 clocks of an A100's tensor cores). 128
@@ -175,16 +176,11 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
   constexpr int64_t kFewestSteps = 4;  // of a part of k
   const bool guarded = !p.vectors_a || !p.vectors_b;
   const int64_t steps = divide_up(p.k, kStep);
-<<<<<<< HEAD
   TensorCorePlan best = {};
-  for (int tile = guarded ? kGuarded : kLarge; tile <= (guarded ? kGuarded : kSmall); tile++) {
-=======
-  TensorCorePlan best = {kSmall, 1, p.k};
-  double least = 0;
-  // Both transposed is rare: the small tile alone has a kernel for it.
+  // Both transposed is rare: of the tiles of whole rows the small one alone has a kernel for it.
   const bool both = p.transpose_a && p.transpose_b;
-  for (int tile = guarded || both ? kSmall : kLarge; tile <= kSmall; tile++) {
->>>>>>> h-norms
+  const int first = guarded ? kGuarded : both ? kSmall : kLarge;
+  for (int tile = first; tile <= (guarded ? kGuarded : kSmall); tile++) {
     const TileCost& cost = kTensorCoreTiles[tile];
     const int64_t blocks = cost.blocks(p.m, p.n, p.items);
     // More blocks than twice what the card has at a time: no use in more.

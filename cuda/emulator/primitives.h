@@ -79,10 +79,6 @@ inline void copy_async_wait() {
   emulator::wait_for_copies(left);
 }
 
-<<<<<<< HEAD
-inline float fast_exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
-inline float fast_reciprocal(float x) { return std::fabs(x) > 0x1p126f ? 0.0f : 1.0f / x; }
-=======
 inline float fast_exp2(float x) {
   const float exact = x < -126.0f ? 0.0f : std::exp2(x);
 #if defined(VOLTAIC_EMULATOR_CARD_ROUNDING)
@@ -91,7 +87,7 @@ inline float fast_exp2(float x) {
   return exact;
 #endif
 }
->>>>>>> h-general
+inline float fast_reciprocal(float x) { return std::fabs(x) > 0x1p126f ? 0.0f : 1.0f / x; }
 
 }  // namespace
 }  // namespace voltaic
