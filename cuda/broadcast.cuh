@@ -36,18 +36,18 @@ __device__ __forceinline__ void locate(const BroadcastLayout<inputs>& layout, ui
                                        uint32_t (&offsets)[inputs]) {
 #pragma unroll
   for (int i = 0; i < inputs; i++) offsets[i] = 0;
-  const int outermost = layout.rank - 1;
-#pragma unroll 1
-  for (int d = 0; d < outermost; d++) {
-    const uint32_t rest = layout.sizes[d].quotient(at);
-    const uint32_t coordinate = at - rest * layout.sizes[d].divisor;
-    at = rest;
+#pragma unroll
+  for (int d = 0; d < VOLTAIC_MAX_RANK; d++) {
+    if (d >= layout.rank) break;
+    uint32_t coordinate = at;
+    if (d < layout.rank - 1) {
+      const uint32_t rest = layout.sizes[d].quotient(at);
+      coordinate = at - rest * layout.sizes[d].divisor;
+      at = rest;
+    }
 #pragma unroll
     for (int i = 0; i < inputs; i++) offsets[i] += coordinate * layout.strides[i][d];
   }
-  if (outermost < 0) return;
-#pragma unroll
-  for (int i = 0; i < inputs; i++) offsets[i] += at * layout.strides[i][outermost];
 }
 
 template <int width, class T>

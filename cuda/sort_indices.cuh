@@ -185,7 +185,7 @@ __device__ __forceinline__ int64_t place_of_count(int64_t tile, int64_t tiles, i
 
 // kept: where the keys go, or null.
 template <class Source>
-__global__ void __launch_bounds__(kSortThreads)
+__global__ void __launch_bounds__(kSortThreads, 4)
     count_digits_kernel(Source source, int64_t n, int shift, uint32_t* counts, uint32_t* kept) {
   static_assert(kSortThreads == kDigits);
   DYNAMIC_SHARED(uint32_t, tile_counts);
