@@ -1,7 +1,7 @@
 // npm run test:native [-- --sanitize] [-- --only TEXT] [-- --seed N]: builds the native tests with CMake and runs them on
 // every instruction set that this processor has, and on the CUDA backend's emulator in three lane orders, each as another
-// card; the whole, unsanitized run also has the products of matrices go the way of a matmul library. --sanitize builds with
-// AddressSanitizer and UBSan, in folders of their own.
+// card, one of them rounding as a card may; the whole, unsanitized run also has the products of matrices go the way of a
+// matmul library. --sanitize builds with AddressSanitizer and UBSan, in folders of their own.
 import { spawn, spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
@@ -30,26 +30,28 @@ const tests = spawnSync(
   { stdio: ['ignore', 'ignore', 'inherit'] },
 )
 if (tests.status !== 0) stop('the native tests', `npx cmake-js build -O ${folder}`)
-const emulator = spawnSync(
-  process.execPath,
-  ['scripts/build-emulator.mjs', ...(sanitize ? ['--sanitize'] : [])],
-  { stdio: ['ignore', 'inherit', 'inherit'] },
-)
-if (emulator.status !== 0) stop('the emulator', 'npm run build:emulator')
+for (const flags of sanitize ? [['--sanitize']] : [[], ['--card']]) {
+  const emulator = spawnSync(process.execPath, ['scripts/build-emulator.mjs', ...flags], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  if (emulator.status !== 0) stop('the emulator', `npm run build:emulator -- ${flags.join(' ')}`)
+}
 
-const library = join('build-cuda', ...(sanitize ? ['sanitize'] : []), 'libvoltaic_emulated.so')
 // The longest first. Lane orders and cards are paired: each kernel that a card decides about runs somewhere.
-const runs = [
-  { order: 'reverse', arch: '75' },
-  ...(sanitize
-    ? []
-    : [
-        { order: 'forward', arch: '80' },
-        { order: '20261126', arch: '90' },
-      ]),
-].map(({ order, arch }) => ({
-  name: `the emulator of sm_${arch}, lanes ${order}`,
-  backend: library,
+const emulators = sanitize
+  ? [
+      { order: 'reverse', arch: '75', build: 'sanitize' },
+      { order: 'forward', arch: '80', build: 'sanitize' },
+    ]
+  : [
+      { order: 'reverse', arch: '75', build: '' },
+      { order: 'forward', arch: '80', build: '' },
+      { order: '20261126', arch: '90', build: 'card' },
+    ]
+const library = (build) => join('build-cuda', build, 'libvoltaic_emulated.so')
+const runs = emulators.map(({ order, arch, build }) => ({
+  name: `the emulator of sm_${arch}, lanes ${order}${build === 'card' ? ', rounding as a card may' : ''}`,
+  backend: library(build),
   env: { VOLTAIC_EMULATOR_ORDER: order, VOLTAIC_EMULATOR_ARCH: arch },
 }))
 for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated'])
@@ -57,7 +59,7 @@ for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated'])
 if (args.length === 0) {
   runs.push({
     name: 'products in steps',
-    backend: library,
+    backend: library(''),
     args: ['--only', 'gemm', '--seeds', '8'],
     env: { VOLTAIC_GEMM: 'unfused' },
   })
