@@ -54,13 +54,6 @@ __global__ void __launch_bounds__(kThreads)
         from_float<T>(activate_gradient<kind>(to_float(x[i])) * to_float(y_gradient[i]));
 }
 
-voltaic_status unknown_kind(const voltaic_call* call, const char* op) {
-  return fail(
-      call, VOLTAIC_ERROR_ARGUMENT,
-      "%s: activation is %g, expected 0 (gelu), 1 (gelu_tanh), 2 (relu), 3 (tanh) or 4 (sigmoid)",
-      op, attribute(call, 0));
-}
-
 template <class T>
 voltaic_status forward(const voltaic_call* call) {
   const T* x = data<const T>(call, 0);
@@ -74,7 +67,7 @@ voltaic_status forward(const voltaic_call* call) {
       status = launch(call, forward_kernel<T, activation.value>, blocks_for(threads, kThreads),
                       kThreads, 0, x, y, vectors, elements);
   });
-  return known ? status : unknown_kind(call, "activation_forward");
+  return known ? status : unknown_activation(call, "activation_forward");
 }
 
 template <class T>
@@ -91,7 +84,7 @@ voltaic_status backward(const voltaic_call* call) {
       status = launch(call, backward_kernel<T, activation.value>, blocks_for(threads, kThreads),
                       kThreads, 0, x, y_gradient, x_gradient, vectors, elements);
   });
-  return known ? status : unknown_kind(call, "activation_backward");
+  return known ? status : unknown_activation(call, "activation_backward");
 }
 
 voltaic_status activation_forward(const voltaic_call* call) {

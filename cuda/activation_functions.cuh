@@ -6,11 +6,11 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include "../native/engine/activation_kinds.h"
+#include "primitives.cuh"
+
 namespace voltaic {
 namespace {
-
-enum ActivationKind { kGelu = 0, kGeluTanh = 1, kRelu = 2, kTanh = 3, kSigmoid = 4 };
-constexpr int kActivationKinds = 5;
 
 // The standard normal distribution beyond t >= 0 (NaN stays): upper = Q(t) = density u P(u)
 // to 3.4e-8, u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2). Arguments above 15 count as 15.
@@ -19,7 +19,7 @@ struct NormalTail {
 };
 __device__ __forceinline__ NormalTail normal_tail(float t) {
   t = t > 15.0f ? 15.0f : t;
-  const float u = 1.0f / fmaf(t, 0.35f, 1.0f);
+  const float u = fast_reciprocal(fmaf(t, 0.35f, 1.0f));
   const float density = expf(t * t * -0.5f);
   float p = -0.029163599f;
   p = fmaf(p, u, 0.144059435f);
@@ -82,36 +82,6 @@ __device__ __forceinline__ float activate_gradient(float x) {
   if constexpr (kind == kSigmoid) {
     const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
     return e * s * s;
-  }
-}
-
-template <int kind>
-struct Activation {
-  static constexpr int value = kind;
-};
-
-// Calls body with the kind as a type; false, and nothing called, when there is no such kind:
-//   with_activation(kind, [&](auto activation) { ... activate<activation.value>(x) ... })
-template <class Body>
-inline bool with_activation(int64_t kind, Body&& body) {
-  switch (kind) {
-    case kGelu:
-      body(Activation<kGelu>{});
-      return true;
-    case kGeluTanh:
-      body(Activation<kGeluTanh>{});
-      return true;
-    case kRelu:
-      body(Activation<kRelu>{});
-      return true;
-    case kTanh:
-      body(Activation<kTanh>{});
-      return true;
-    case kSigmoid:
-      body(Activation<kSigmoid>{});
-      return true;
-    default:
-      return false;
   }
 }
 

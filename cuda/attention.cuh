@@ -85,7 +85,7 @@ bool on_tensor_cores(const voltaic_call* call, int qkv) {
 // tensors: qkv, offsets, state?, context, log_sum_exp; attributes: scale, probability, site,
 // longest
 voltaic_status attention_forward(const voltaic_call* call) {
-  Attention a;
+  Attention a = {};
   const voltaic_status status = attention_arguments(call, 0, 1, 2, "attention_forward: offsets", a);
   if (status != VOLTAIC_OK) return status;
   float* const log_sum_exp = data<float>(call, 4);
@@ -115,7 +115,7 @@ voltaic_status attention_forward(const voltaic_call* call) {
 // tensors: context_gradient, qkv, offsets, context, log_sum_exp, state?, qkv_gradient; attributes
 // as forward
 voltaic_status attention_backward(const voltaic_call* call) {
-  Attention a;
+  Attention a = {};
   const voltaic_status checked =
       attention_arguments(call, 1, 2, 5, "attention_backward: offsets", a);
   if (checked != VOLTAIC_OK) return checked;
@@ -135,7 +135,7 @@ voltaic_status attention_backward(const voltaic_call* call) {
     }
     voltaic_status status = VOLTAIC_OK;
     const float* delta = nullptr;
-    if (a.tokens > 0) {
+    if (a.tokens > 0 && a.heads > 0) {
       delta = queue_delta(call, a, gradient, context, &status);
       if (status != VOLTAIC_OK) return status;
     }

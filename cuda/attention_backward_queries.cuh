@@ -19,6 +19,9 @@ constexpr size_t queries_shared_bytes() {
 template <int kSize, int kFragments, int kKeys>
 __global__ void __launch_bounds__(kBackwardThreads, 2)
     backward_queries_kernel(Attention a, AttentionBackward arrays) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  return;  // never launched: bf16 tensor cores came with sm_80
+#endif
   constexpr int kRows = 64 * kFragments, kThreads = kBackwardThreads;
   constexpr int kTile = kKeys * kSize;
   DYNAMIC_SHARED(bfloat16, shared);

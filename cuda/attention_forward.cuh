@@ -73,6 +73,9 @@ template <int kSize, int kWarps, int kFragments, int kBlocks, bool whole>
 __global__ void __launch_bounds__(32 * kWarps, kBlocks)
     attention_forward_kernel(Attention a, const bfloat16* __restrict__ qkv,
                              bfloat16* __restrict__ context, float* __restrict__ log_sum_exp) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  return;  // never launched: bf16 tensor cores came with sm_80
+#endif
   constexpr int kRows = 16 * kFragments * kWarps, kThreads = 32 * kWarps, kKeys = kForwardKeys;
   constexpr int kTile = kKeys * kSize;
   static_assert(!whole || kRows <= 2 * kKeys);  // nothing is left to load after the first tile
@@ -137,7 +140,8 @@ __global__ void __launch_bounds__(32 * kWarps, kBlocks)
       copy_async_commit();
     }
     if (!active) continue;
-    if (tile == 0) {
+    // Two tiles at most read the queries twice: between the products their registers are free.
+    if (whole || tile == 0) {
 #pragma unroll
       for (int f = 0; f < kFragments; f++)
 #pragma unroll

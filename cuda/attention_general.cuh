@@ -21,7 +21,8 @@ constexpr int kPlainTile = 32, kPlainThreads = 64;
 // Blocks of a processor that leave `registers` a thread (two warps a block, four files of
 // registers: 128, 168 or 256).
 constexpr int plain_blocks(int registers) { return 65536 / (kPlainThreads * registers); }
-constexpr int kWeightStride = kPlainTile + 4;
+// The rows that a warp writes to, four, then lie in different banks.
+constexpr int kWeightStride = kPlainTile + 8;
 constexpr float kLog2EFloat = 1.4426950408889634f;
 constexpr float kLowest = -__builtin_huge_valf();
 
@@ -191,6 +192,9 @@ template <class T, int kPieces>
 __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 128 : 256))
     plain_forward_kernel(Attention a, const T* __restrict__ qkv, T* __restrict__ context,
                          float* __restrict__ log_sum_exp) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 2) return;  // never launched: bf16 has tensor cores there
+#endif
   DYNAMIC_SHARED(float, queries);
   float* const buffer = queries + kPlainTile * plain_stride(a.size);
   float* const weights = buffer + kPlainTile * plain_stride(a.size);

@@ -85,6 +85,9 @@ __device__ __forceinline__ int place(int y, int i, int x, int j) {
 template <class T, int kPieces>
 __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 168 : 256))
     plain_backward_keys_kernel(Attention a, PlainBackward<T> arrays) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 2) return;  // never launched: bf16 has tensor cores there
+#endif
   DYNAMIC_SHARED(float, keys);
   float* const values = keys + kPlainTile * plain_stride(a.size);
   float* const buffer = values + kPlainTile * plain_stride(a.size);
@@ -161,6 +164,9 @@ __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 168
 template <class T, int kPieces>
 __global__ void __launch_bounds__(kPlainThreads, plain_blocks(kPieces == 2 ? 128 : 168))
     plain_backward_queries_kernel(Attention a, PlainBackward<T> arrays) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 2) return;  // never launched: bf16 has tensor cores there
+#endif
   DYNAMIC_SHARED(float, queries);
   float* const context_gradient = queries + kPlainTile * plain_stride(a.size);
   float* const buffer = context_gradient + kPlainTile * plain_stride(a.size);

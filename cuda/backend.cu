@@ -40,6 +40,27 @@ voltaic_status runtime_failure(char* message, const char* what, cudaError_t erro
     case cudaErrorNoDevice:
       std::snprintf(message, VOLTAIC_MESSAGE_LENGTH, "%s: no CUDA device", what);
       return VOLTAIC_ERROR_NO_DEVICE;
+    case cudaErrorNoKernelImageForDevice:
+      std::snprintf(message, VOLTAIC_MESSAGE_LENGTH,
+                    "%s: this build has no kernels for the card (it has targets %s); build with "
+                    "npx voltaic build-cuda",
+                    what, VOLTAIC_TEXT(VOLTAIC_CUDA_ARCHITECTURES));
+      return VOLTAIC_ERROR_UNSUPPORTED;
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      // Whoever asks next gets it, and everyone after: it names no culprit.
+      std::snprintf(message, VOLTAIC_MESSAGE_LENGTH,
+                    "%s failed: %s (%s, CUDA error %d), in this or in earlier work; the process "
+                    "cannot use the card any more",
+                    what, cudaGetErrorString(error), cudaGetErrorName(error),
+                    static_cast<int>(error));
+      return VOLTAIC_ERROR_RUNTIME;
     default:
       std::snprintf(message, VOLTAIC_MESSAGE_LENGTH, "%s failed: %s (%s, CUDA error %d)", what,
                     cudaGetErrorString(error), cudaGetErrorName(error), static_cast<int>(error));
@@ -110,8 +131,8 @@ voltaic_status device_info(int32_t device, voltaic_device_info* out, char* messa
   out->device = device;
   out->total_bytes = properties.totalGlobalMem;
   size_t free_bytes = 0, total_bytes = 0;
-  use_device(device);
-  if (cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) out->free_bytes = free_bytes;
+  if (use_device(device) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess)
+    out->free_bytes = free_bytes;
   cudaGetLastError();
   out->bfloat16_is_fast = properties.major >= 8;
   describe_matmul_library(out->matmul_library, sizeof out->matmul_library);
@@ -122,8 +143,9 @@ voltaic_status device_info(int32_t device, voltaic_device_info* out, char* messa
 }
 
 voltaic_status memory_allocate(int32_t device, size_t bytes, void** out, char* message) {
-  use_device(device);
-  if (cudaError_t error = cudaMalloc(out, bytes)) {
+  cudaError_t error = use_device(device);
+  if (error == cudaSuccess) error = cudaMalloc(out, bytes);
+  if (error != cudaSuccess) {
     cudaGetLastError();
     char what[64];
     std::snprintf(what, sizeof what, "asking for %zu MB", (bytes + 524288) >> 20);
@@ -158,8 +180,8 @@ voltaic_status stream_create(int32_t device, voltaic_stream** out, char* message
   self->device = device;
   cudaDeviceProp properties;
   void *error = nullptr, *device_error = nullptr;
-  use_device(device);
-  cudaError_t failed = cudaGetDeviceProperties(&properties, device);
+  cudaError_t failed = use_device(device);
+  if (failed == cudaSuccess) failed = cudaGetDeviceProperties(&properties, device);
   if (failed == cudaSuccess)
     failed = cudaStreamCreateWithFlags(&self->handle, cudaStreamNonBlocking);
   if (failed == cudaSuccess) failed = cudaHostAlloc(&error, sizeof(DataError), cudaHostAllocMapped);
@@ -208,11 +230,12 @@ voltaic_status copy(voltaic_stream* stream, void* to, const void* from, size_t b
 voltaic_status synchronize(voltaic_stream* stream, char* message) {
   use_device(stream);
   if (stream->capturing) return refuse_while_capturing(message, "waiting");
-  if (cudaError_t error = cudaStreamSynchronize(stream->handle)) {
+  const cudaError_t error = cudaStreamSynchronize(stream->handle);
+  stream->staging->wait_for_reads();  // which are answered when the work failed, too
+  if (error != cudaSuccess) {
     cudaGetLastError();
     return runtime_failure(message, "the work on the stream", error);
   }
-  stream->staging->wait_for_reads();
   return take_data_error(stream->error, message);
 }
 
@@ -235,15 +258,16 @@ voltaic_status read(voltaic_stream* stream, void* to, const void* from, size_t b
 
 }  // namespace
 
-void* scratch(const voltaic_call* call, size_t bytes) {
+void* scratch(const voltaic_call* call, size_t bytes, [[maybe_unused]] size_t kept) {
   auto* const self = static_cast<OwnedStream*>(call->stream);
   if (bytes > self->scratch_bytes) {
     size_t wanted = self->scratch_bytes + self->scratch_bytes / 2;
     wanted = (bytes > wanted ? bytes : wanted) + ((size_t{1} << 20) - 1);
     wanted = wanted >> 20 << 20;
     void* block = nullptr;
-    use_device(self);
-    if (cudaError_t error = cudaMalloc(&block, wanted)) {
+    cudaError_t error = use_device(self);
+    if (error == cudaSuccess) error = cudaMalloc(&block, wanted);
+    if (error != cudaSuccess) {
       cudaGetLastError();
       char what[64];
       std::snprintf(what, sizeof what, "asking for %zu MB of scratch memory", wanted >> 20);
@@ -256,7 +280,8 @@ void* scratch(const voltaic_call* call, size_t bytes) {
   void* const block = self->scratch_blocks.empty() ? nullptr : self->scratch_blocks.back();
 #if !defined(__CUDACC__)
   // Poisoned for each call: a kernel that counts on what another left shows.
-  if (block != nullptr) cudaMemsetAsync(block, 0xFF, bytes, self->handle);
+  if (block != nullptr && bytes > kept)
+    cudaMemsetAsync(static_cast<char*>(block) + kept, 0xFF, bytes - kept, self->handle);
 #endif
   return block;
 }

@@ -46,7 +46,8 @@ struct Arithmetic {
   using Second = T;
   using Third = T;
   using Result = T;
-  static constexpr int kInputs = 2, kPack = 16 / sizeof(T), kUnroll = sizeof(T) == 1 ? 1 : 2;
+  static constexpr int kInputs = 2, kPack = is_float<T> ? 16 / sizeof(T) : 1,
+                       kUnroll = is_float<T> ? 2 : 4;  // whole numbers: as for casts
   ArithmeticKind kind;
 
   template <int width>
@@ -216,15 +217,17 @@ __device__ __forceinline__ To converted(int32_t x) {
     return x;
 }
 
-// To the same type it is a copy of bits; T is then a whole number of the element's size.
+// To the same type it is a copy of bits; T is then a whole number of the element's size. Casts from
+// or to whole numbers are rare and small: one kernel each, which takes numbers one by one.
 template <class From, class To>
 struct Cast {
   using First = From;
   using Second = From;
   using Third = From;
   using Result = To;
-  static constexpr int kInputs = 1, kPack = pack_of<From, To>,
-                       kUnroll = sizeof(From) + sizeof(To) < 4 ? 2 : 4;
+  static constexpr bool kPacked = same_type<From, To> || (is_float<From> && is_float<To>);
+  static constexpr int kInputs = 1, kPack = kPacked ? pack_of<From, To> : 1,
+                       kUnroll = kPacked && sizeof(From) + sizeof(To) < 4 ? 2 : 4;
 
   template <int width>
   __device__ __forceinline__ void apply(Pack<To, width>& y, const Pack<From, width>& x) const {

@@ -9,8 +9,8 @@
 // and one fp32 row written and read three times with the table rows it is added to. FLOPs per
 // element: about 12 forward, 20 backward, and 10 integer operations for a dropout number.
 //
-// Backward: (1) the tokens are sorted by table row (radix_sort.cuh); (2) per row, the dropout mask
-// and the normalisation's gradient into fp32 scratch, with its parameters'
+// Backward: (1) the tokens are sorted by table row (sort_indices.cuh); (2) per row, the dropout
+// mask and the normalisation's gradient into fp32 scratch, with its parameters'
 // (layer_norm_backward.cuh); (3) scratch rows are added to the tables in sorted order
 // (embedding_tables.cuh). Every sum has an order that follows from shapes and numbers. Numbers out
 // of range are reported and count as 0.
@@ -203,17 +203,13 @@ struct Cutter {
   }
 };
 struct BackwardScratch {
-  Pairs pairs;
-  SortScratch sort;
+  void* sort;
   float *gradients, *chunk_partials, *parameter_partials;
 };
 size_t cut_scratch(char* buffer, int64_t pairs, int64_t tokens, int64_t stride,
                    const BackwardCut& cut, BackwardScratch* out) {
   Cutter cutter = {buffer, 0};
-  out->pairs = {cutter.take<uint32_t>(pairs), cutter.take<int32_t>(pairs)};
-  out->sort.other = {cutter.take<uint32_t>(pairs), cutter.take<int32_t>(pairs)};
-  out->sort.counts = cutter.take<uint32_t>(kDigits * sort_tiles(pairs));
-  out->sort.totals = cutter.take<uint32_t>(kDigits);
+  out->sort = cutter.take<char>(static_cast<int64_t>(sort_bytes(pairs)));
   out->gradients = cutter.take<float>(tokens * stride);
   out->chunk_partials = cutter.take<float>(divide_up(pairs, kChunk) * 2 * stride);
   out->parameter_partials =
@@ -263,15 +259,15 @@ voltaic_status backward(const voltaic_call* call) {
   a.row_gradient = scratch.gradients;
   a.partials = scratch.parameter_partials;
 
-  status = launch(call, number_tokens, blocks_for(a.rows, kSortThreads), kSortThreads, 0, tokens,
-                  tables, scratch.pairs, checks[0], checks[1], checks[2]);
-  Pairs sorted;
-  if (status == VOLTAIC_OK)
-    status = sort_pairs(call, scratch.pairs, pairs, all_rows, scratch.sort, &sorted);
+  const TokenKeys keys = {tokens,
+                          {tables.firsts[0], tables.firsts[1], tables.firsts[2]},
+                          {checks[0], checks[1], checks[2]}};
+  Sorted sorted;
+  status = sort_indices(call, keys, pairs, key_bits(all_rows - 1), scratch.sort, nullptr, &sorted);
   if (status == VOLTAIC_OK)
     status = run_backward<T, embedded>(call, a, cut, data<float>(call, 12), data<float>(call, 13));
   if (status == VOLTAIC_OK)
-    status = add_to_tables(call, sorted, pairs, scratch.gradients, a.row_stride, tables,
+    status = add_to_tables(call, sorted, a.rows, scratch.gradients, a.row_stride, tables,
                            scratch.chunk_partials);
   return status;
 }

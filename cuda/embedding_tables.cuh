@@ -2,8 +2,8 @@
 // token's word, type and position, in an order that follows from the numbers alone.
 //
 // The tables count as one with vocabulary + kinds + limit rows, so that one sort by row
-// (radix_sort.cuh, stable: a row's tokens ascend) and two launches serve all three. The sorted list
-// of 3 tokens is cut into chunks of 64 whatever it holds, a block a chunk: it sums the runs of
+// (sort_indices.cuh, stable: a row's tokens ascend) and two launches serve all three. The sorted
+// list of 3 tokens is cut into chunks of 64 whatever it holds, a block a chunk: it sums the runs of
 // equal rows, a thread for four columns. A run that lies within one chunk is added to its table row
 // there; a run cut by a border leaves one partial in each chunk it touches, which a second kernel
 // adds in the order of the chunks (eight sums a column, each of every eighth chunk, then those in
@@ -11,7 +11,7 @@
 // one writer, and no long sum runs through one accumulator. Bytes: each token's fp32 gradient row
 // three times, from the L2 cache where it fits, and every table row met once in and out.
 #pragma once
-#include "radix_sort.cuh"
+#include "sort_indices.cuh"
 
 namespace voltaic {
 namespace {
@@ -42,23 +42,26 @@ struct Tokens {
   int64_t count;
 };
 
-// Pair table * tokens + token: the number of the row, and the token. One out of range is reported
-// and counts as row 0.
-__global__ void __launch_bounds__(kSortThreads)
-    number_tokens(Tokens tokens, Tables tables, Pairs pairs, IndexCheck ids, IndexCheck types,
-                  IndexCheck positions) {
-  const int64_t token = blockIdx.x * int64_t{kSortThreads} + threadIdx.x;
-  if (token >= tokens.count) return;
+// Pair table * tokens + token has the number of the token's row as its key. A number out of range
+// is reported and counts as row 0 of its table.
+struct TokenKeys {
+  Tokens tokens;
+  int64_t firsts[3];  // of Tables
+  IndexCheck checks[3];
+
+  __device__ __forceinline__ uint32_t operator()(int64_t pair) const {
+    uint32_t key = 0;
 #pragma unroll
-  for (int table = 0; table < 3; table++) {
-    const IndexCheck& check = table == 0 ? ids : table == 1 ? types : positions;
-    const int64_t number = tokens.numbers[table][token];
-    const bool good = in_range(check, token, number, 0, tokens.limits[table] - 1);
-    const int64_t pair = table * tokens.count + token;
-    pairs.keys[pair] = static_cast<uint32_t>(tables.firsts[table] + (good ? number : 0));
-    pairs.values[pair] = static_cast<int32_t>(token);
+    for (int table = 0; table < 3; table++) {
+      const int64_t token = pair - table * tokens.count;
+      if (token < 0 || token >= tokens.count) continue;
+      const int64_t number = tokens.numbers[table][token];
+      const bool good = in_range(checks[table], token, number, 0, tokens.limits[table] - 1);
+      key = static_cast<uint32_t>(firsts[table] + (good ? number : 0));
+    }
+    return key;
   }
-}
+};
 
 // gradients, and partials of [chunks, 2]: rows of `stride` numbers, a multiple of 4. A chunk's
 // first partial is of a run that began before it, the second of one that begins in it and goes on
@@ -66,8 +69,8 @@ __global__ void __launch_bounds__(kSortThreads)
 // aligned.
 template <int columns>
 __global__ void __launch_bounds__(kMostChunkThreads)
-    sum_chunks(Pairs sorted, int64_t count, const float* __restrict__ gradients, int64_t stride,
-               Tables tables, float* partials) {
+    sum_chunks(Sorted sorted, int64_t count, int64_t tokens, const float* __restrict__ gradients,
+               int64_t stride, Tables tables, float* partials) {
   using Columns = Pack<float, columns>;
   __shared__ const float* from[kChunk];
   __shared__ float* to[kChunk];  // where the run that ends with this token goes; null: it goes on
@@ -85,7 +88,12 @@ __global__ void __launch_bounds__(kMostChunkThreads)
     const bool from_before =
         begin > 0 && number == numbers[-1];  // sorted: then all between are equal
     const bool goes_on = begin + i + 1 < count && number == numbers[i + 1];
-    from[i] = gradients + sorted.values[begin + i] * stride;
+    const int64_t pair = sorted.order[begin + i];
+    from[i] = gradients + (pair - (pair >= 2 * tokens ? 2
+                                   : pair >= tokens   ? 1
+                                                      : 0) *
+                                      tokens) *
+                              stride;
     if (goes_on && !last) continue;
     adds[i] = !from_before && !goes_on;
     to[i] = adds[i] ? table_row(tables, number)
@@ -162,18 +170,18 @@ __global__ void __launch_bounds__(kJoinColumns* kJoinRows)
   }
 }
 
-// Adds the rows of gradients to the tables, from pairs that number_tokens() wrote and sort_pairs()
-// sorted.
-inline voltaic_status add_to_tables(const voltaic_call* call, Pairs sorted, int64_t count,
+// Adds the rows of gradients to the tables, from the sorted pairs of TokenKeys.
+inline voltaic_status add_to_tables(const voltaic_call* call, const Sorted& sorted, int64_t tokens,
                                     const float* gradients, int64_t stride, const Tables& tables,
                                     float* partials) {
+  const int64_t count = 3 * tokens;
   const unsigned chunks = static_cast<unsigned>(divide_up(count, kChunk));
   const int64_t own = tables.aligned ? 4 : 1;
   const unsigned threads = static_cast<unsigned>(
       smaller(divide_up(divide_up(tables.width, own), 32) * 32, kMostChunkThreads));
   const voltaic_status status =
       launch(call, tables.aligned ? sum_chunks<4> : sum_chunks<1>, chunks, threads, 0, sorted,
-             count, gradients, stride, tables, partials);
+             count, tokens, gradients, stride, tables, partials);
   if (status != VOLTAIC_OK) return status;
   const dim3 grid(chunks,
                   static_cast<unsigned>(smaller(divide_up(tables.width, kJoinColumns), 65535)));

@@ -10,6 +10,7 @@
 //   gemm_simt.cuh         fp32, and bf16 on sm_75
 //   gemm_epilogue.cuh     sums to c
 //   gemm_columns.cuh      column sums
+//   gemm_padding.cuh      bf16 operands whose rows begin anywhere, copied so that they do not
 //
 // A library (matmul_library.cuh) is asked first where the stream has one. It knows products and
 // biases; activations then follow in a kernel of their own. VOLTAIC_GEMM=unfused takes that way
@@ -18,91 +19,13 @@
 #include <cstring>
 
 #include "gemm_columns.cuh"
+#include "gemm_padding.cuh"
 #include "gemm_simt.cuh"
 #include "gemm_tensor_core.cuh"
 #include "matmul_library.cuh"
 
 namespace voltaic {
 namespace {
-
-enum GemmTensor { kA, kB, kBiasTensor, kSaved, kBiasGradient, kC };
-enum GemmAttribute {
-  kM,
-  kN,
-  kK,
-  kTransposeA,
-  kTransposeB,
-  kAlpha,
-  kBeta,
-  kEpilogue,
-  kActivation,
-  kBatch,
-  kStrideA,
-  kStrideB,
-  kStrideC
-};
-
-bool is_size(double x) { return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x; }
-
-// Whether items of rows x columns, stride apart, lie within elements; free of overflow.
-bool fits(int64_t items, int64_t rows, int64_t columns, int64_t stride, int64_t elements) {
-  if (items == 0 || rows == 0 || columns == 0) return true;
-  const double last = (double)(items - 1) * (double)stride + (double)rows * (double)columns;
-  return last <= (double)elements;
-}
-
-// What native/cpu/gemm.cpp refuses, in its words.
-voltaic_status check(const voltaic_call* call) {
-  static const char* const names[] = {"m",        "n",        "k",        "",           "",
-                                      "",         "",         "epilogue", "activation", "batch",
-                                      "stride_a", "stride_b", "stride_c"};
-  const int whole_numbers[] = {kM,     kN,       kK,       kEpilogue, kActivation,
-                               kBatch, kStrideA, kStrideB, kStrideC};
-  for (int i : whole_numbers)
-    if (!is_size(attribute(call, i)))
-      return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: %s is %g, expected a whole number from 0",
-                  names[i], attribute(call, i));
-  const int64_t m = whole(call, kM), n = whole(call, kN), k = whole(call, kK),
-                items = whole(call, kBatch);
-  const int64_t epilogue = whole(call, kEpilogue), stride_c = whole(call, kStrideC);
-  if (epilogue > kActivationGradient)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue is %lld, expected 0 to 3",
-                (long long)epilogue);
-  if (whole(call, kActivation) >= kActivationKinds)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: activation is %lld, expected 0 to %d",
-                (long long)whole(call, kActivation), kActivationKinds - 1);
-  if (epilogue == kBias && !present(call, kBiasTensor))
-    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue 1 adds a bias, but none was given");
-  if (epilogue == kActivationGradient && !present(call, kSaved))
-    return fail(
-        call, VOLTAIC_ERROR_ARGUMENT,
-        "gemm: epilogue 3 needs saved, the values before the activation, but it was left out");
-  if (!fits(items, m, k, whole(call, kStrideA), tensor(call, kA).elements))
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "gemm: a holds %lld elements, fewer than %lld times %lld x %lld",
-                (long long)tensor(call, kA).elements, (long long)items, (long long)m, (long long)k);
-  if (!fits(items, k, n, whole(call, kStrideB), tensor(call, kB).elements))
-    return fail(call, VOLTAIC_ERROR_SHAPE,
-                "gemm: b holds %lld elements, fewer than %lld times %lld x %lld",
-                (long long)tensor(call, kB).elements, (long long)items, (long long)k, (long long)n);
-  const int results[] = {kC, kSaved}, rows_of_n[] = {kBiasTensor, kBiasGradient};
-  for (int i : results)
-    if (present(call, i) && !fits(items, m, n, stride_c, tensor(call, i).elements))
-      return fail(call, VOLTAIC_ERROR_SHAPE,
-                  "gemm: %s holds %lld elements, fewer than %lld times %lld x %lld",
-                  i == kC ? "c" : "saved", (long long)tensor(call, i).elements, (long long)items,
-                  (long long)m, (long long)n);
-  if (items > 1 && (double)stride_c < (double)m * (double)n)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT,
-                "gemm: stride_c is %lld, so items of %lld x %lld would overlap in c",
-                (long long)stride_c, (long long)m, (long long)n);
-  for (int i : rows_of_n)
-    if (present(call, i) && tensor(call, i).elements != n)
-      return fail(call, VOLTAIC_ERROR_SHAPE, "gemm: %s has %lld elements, expected n = %lld",
-                  i == kBiasTensor ? "bias" : "bias_gradient", (long long)tensor(call, i).elements,
-                  (long long)n);
-  return VOLTAIC_OK;
-}
 
 // ---- by the kernels here
 
@@ -125,10 +48,17 @@ Plan make_plan(const voltaic_call* call, Product<F>& p) {
   return {false, plan.tile, plan.splits, plan.splits > 1 ? sum_chunk(p.k) : p.k};
 }
 
-// The whole op. A split k's products and the column sums share the call's scratch memory.
+// Null, with the message written, when the card gives none.
+float* scratch_floats(const voltaic_call* call, size_t taken, int64_t count) {
+  auto* const all = static_cast<char*>(cuda::scratch(call, taken + count * sizeof(float), taken));
+  return all == nullptr ? nullptr : reinterpret_cast<float*>(all + taken);
+}
+
+// The whole op. A split k's products and the column sums share the call's scratch memory, of which
+// the first `taken` bytes are in use.
 template <class F>
-voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
-                        float* bias_gradient) {
+voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e, float* bias_gradient,
+                        size_t taken) {
   // More blocks than a launch may have: the items in two halves.
   if (p.items > 1 && kTensorCoreTiles[kSmall].blocks(p.m, p.n, p.items) > kMostBlocks / 8) {
     Product<F> second = p;
@@ -138,8 +68,8 @@ voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
     second.a += p.items * p.stride_a;
     second.b += p.items * p.stride_b;
     second_e.move_to(p.items, 0);
-    const voltaic_status status = multiply(call, p, e, bias_gradient);
-    return status == VOLTAIC_OK ? multiply(call, second, second_e, bias_gradient) : status;
+    const voltaic_status status = multiply(call, p, e, bias_gradient, taken);
+    return status == VOLTAIC_OK ? multiply(call, second, second_e, bias_gradient, taken) : status;
   }
   const Plan plan = make_plan(call, p);
   p.splits = plan.splits;
@@ -154,7 +84,7 @@ voltaic_status multiply(const voltaic_call* call, Product<F> p, Epilogue<F> e,
   const int64_t sums_at = divide_up(split_elements, 4) * 4;
   float* room = nullptr;
   if (split_elements + sum_rows > 0) {
-    room = static_cast<float*>(cuda::scratch(call, (sums_at + sum_rows * p.n) * sizeof(float)));
+    room = scratch_floats(call, taken, sums_at + sum_rows * p.n);
     if (room == nullptr) return VOLTAIC_ERROR_OUT_OF_MEMORY;
   }
   if (sum_rows > 0) e.column_sums = room + sums_at;
@@ -205,7 +135,7 @@ bool overlap(const Epilogue<F>& e, int64_t elements) {
 // The product with at most a bias, into `to`. False: the library does not take it.
 template <class F>
 bool plain_product(const voltaic_call* call, const Product<F>& p, const Epilogue<F>& e, void* to,
-                   bool float_output, voltaic_status* status) {
+                   bool float_output, size_t taken, voltaic_status* status) {
   if (call->stream->matmul != nullptr && p.k > 0) {
     cuda::MatmulProblem problem = {};
     problem.m = p.m;
@@ -219,6 +149,8 @@ bool plain_product(const voltaic_call* call, const Product<F>& p, const Epilogue
     problem.stride_a = p.stride_a;
     problem.stride_b = p.stride_b;
     problem.stride_c = e.item_stride;
+    problem.leading_a = p.leading_a;
+    problem.leading_b = p.leading_b;
     problem.dtype = sizeof(F) == 2 ? VOLTAIC_BFLOAT16 : VOLTAIC_FLOAT32;
     problem.c_dtype = float_output ? VOLTAIC_FLOAT32 : VOLTAIC_BFLOAT16;
     problem.a = p.a;
@@ -233,14 +165,14 @@ bool plain_product(const voltaic_call* call, const Product<F>& p, const Epilogue
   plain.saved = nullptr;
   plain.c = to;
   plain.float_output = float_output;
-  *status = multiply(call, p, plain, nullptr);
+  *status = multiply(call, p, plain, nullptr, taken);
   return true;
 }
 
 // False, and nothing queued: the kernels here do the whole.
 template <class F>
 bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilogue<F>& e,
-                      float* bias_gradient, voltaic_status* status) {
+                      float* bias_gradient, size_t taken, voltaic_status* status) {
   if (call->stream->matmul == nullptr && !unfused_by_setting()) return false;
   const bool in_place = overlap(e, (p.items - 1) * e.item_stride + p.m * p.n);
   if (in_place) return false;
@@ -250,7 +182,7 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
   void* const to = through_saved ? static_cast<void*>(e.saved) : e.c;
   // Only where all is bf16 may a sum be rounded to bf16 on its way.
   if (e.kind >= kBiasActivation && !to_float && (sizeof(F) == 4 || e.float_output)) return false;
-  if (!plain_product(call, p, e, to, to_float, status)) return false;
+  if (!plain_product(call, p, e, to, to_float, taken, status)) return false;
   if (*status != VOLTAIC_OK || e.kind <= kBias) return true;
 
   Epilogue<F> rest = e;
@@ -259,7 +191,7 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
   const int64_t sum_rows =
       bias_gradient == nullptr ? 0 : finish_row_blocks(p.m, p.n, p.items, kFinishBatch);
   if (sum_rows > 0) {
-    rest.column_sums = static_cast<float*>(cuda::scratch(call, sum_rows * p.n * sizeof(float)));
+    rest.column_sums = scratch_floats(call, taken, sum_rows * p.n);
     if (rest.column_sums == nullptr) {
       *status = VOLTAIC_ERROR_OUT_OF_MEMORY;
       return true;
@@ -313,6 +245,7 @@ voltaic_status gemm_typed(const voltaic_call* call) {
     p.m *= p.items;
     p.items = 1;
   }
+  p.pack_rows();
   const auto may_move = [&](int columns) {
     const auto lies_at_multiples = [&](const void* at, size_t element) {
       return reinterpret_cast<uintptr_t>(at) % (columns * element) == 0;
@@ -322,13 +255,16 @@ voltaic_status gemm_typed(const voltaic_call* call) {
            lies_at_multiples(e.saved, sizeof(F));
   };
   e.vector = may_move(4) ? 4 : may_move(2) ? 2 : 1;
+  size_t taken = 0;
   voltaic_status status = VOLTAIC_OK;
-  if (multiply_unfused(call, p, e, bias_gradient, &status)) return status;
-  return multiply(call, p, e, bias_gradient);
+  if constexpr (sizeof(F) == 2) status = pad_operands(call, p, &taken);
+  if (status != VOLTAIC_OK || multiply_unfused(call, p, e, bias_gradient, taken, &status))
+    return status;
+  return multiply(call, p, e, bias_gradient, taken);
 }
 
 voltaic_status gemm(const voltaic_call* call) {
-  const voltaic_status checked = check(call);
+  const voltaic_status checked = check_gemm(call);
   if (checked != VOLTAIC_OK) return checked;
   return with_float(tensor(call, kA).dtype, [&]<class F>(F*) { return gemm_typed<F>(call); });
 }

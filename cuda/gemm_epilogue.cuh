@@ -10,13 +10,12 @@
 // whole lines move. Column sums leave a block as one row of partial sums, whose number follows from
 // m and n alone (gemm_columns.cuh adds them in order).
 #pragma once
+#include "../native/engine/gemm_arguments.h"
 #include "activation_functions.cuh"
 #include "kernel.cuh"
 
 namespace voltaic {
 namespace {
-
-enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
 
 // Rows of c, and of saved where it is given, are n elements long; both may be the same memory.
 template <class F>
@@ -52,10 +51,12 @@ __device__ __forceinline__ void load_four(const T* from, int held, int vector, f
     for (int i = 0; i < 4; i++) out[i] = i < held ? to_float(from[i]) : 0.0f;
   }
 }
-// Rows of the vocabulary's logits have an even number of columns: by twos, half as many stores.
+// Rows of the vocabulary's logits have an even number of columns: by twos, half as many stores, and
+// by fours in every other row.
 template <class T>
 __device__ __forceinline__ void store_four(T* to, int held, int vector, const float (&x)[4]) {
-  if (vector == 4) {
+  const bool at_four = reinterpret_cast<uintptr_t>(to) % (4 * sizeof(T)) == 0;
+  if (vector == 4 || (vector == 2 && held == 4 && at_four)) {
     Pack<T, 4> pack;
 #pragma unroll
     for (int i = 0; i < 4; i++) pack.values[i] = from_float<T>(x[i]);

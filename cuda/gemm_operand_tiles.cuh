@@ -45,12 +45,12 @@ struct TileCopies {
   static_assert(kRowStep % 8 == 0 && kTileRows % kRowStep == 0);
 
   const bfloat16 *any, *from;
-  int64_t row_step, k_step;  // elements
+  int64_t leading;  // elements
   int row, column, offset, outer_left;
   bool vectors, pairs;
   uint32_t words[guarded ? kCopies : 1][4];
 
-  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading,
+  __device__ __forceinline__ TileCopies(const bfloat16* matrix, int64_t leading_,
                                         int64_t outer_begin, int64_t outer_end, int64_t k_begin,
                                         bool whole_rows) {
     const int chunk = threadIdx.x % kChunks;
@@ -58,10 +58,9 @@ struct TileCopies {
     column = chunk * 8;
     offset = chunk_offset<along_k, outer>(row, chunk);
     any = matrix;
+    leading = leading_;
     from = along_k ? matrix + (outer_begin + row) * leading + k_begin + column
                    : matrix + (k_begin + row) * leading + outer_begin + column;
-    row_step = kRowStep * leading;
-    k_step = along_k ? kStep : kStep * leading;
     outer_left =
         outer_end - outer_begin < outer ? static_cast<int>(outer_end - outer_begin) : outer;
     vectors = whole_rows;
@@ -74,7 +73,7 @@ struct TileCopies {
     const int columns_left = along_k ? k_left : outer_left;
     const bfloat16* at = from;
 #pragma unroll
-    for (int i = 0; i < kCopies; i++, at += row_step) {
+    for (int i = 0; i < kCopies; i++, at += kRowStep * leading) {
       const bool row_there = row + i * kRowStep < rows_left;
       if (!guarded || vectors) {
         const bool there = row_there && column < columns_left;
@@ -83,7 +82,7 @@ struct TileCopies {
         fetch(words[guarded ? i : 0], at, row_there ? columns_left - column : 0);
       }
     }
-    from += k_step;
+    from += along_k ? kStep : kStep * leading;
   }
   // Stores what begin() could not leave to cp.async.
   __device__ __forceinline__ void end(unsigned char* tile) {

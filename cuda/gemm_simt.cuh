@@ -105,10 +105,10 @@ __global__ void __launch_bounds__(kSimtThreads, (size == 8 ? 2 : 3) - kFewerBloc
   const int steps = static_cast<int>((k + kSimtStep - 1) / kSimtStep);
   const int last = static_cast<int>(k - (steps - 1) * static_cast<int64_t>(kSimtStep));
 
-  SimtCopies<F, kTile> a_copies(p.a + place.item * p.stride_a, p.transpose_a ? p.m : p.k,
-                                !p.transpose_a, first_row, p.m, k_begin, last);
-  SimtCopies<F, kTile> b_copies(p.b + place.item * p.stride_b, p.transpose_b ? p.k : p.n,
-                                p.transpose_b, first_column, p.n, k_begin, last);
+  SimtCopies<F, kTile> a_copies(p.a + place.item * p.stride_a, p.leading_a, !p.transpose_a,
+                                first_row, p.m, k_begin, last);
+  SimtCopies<F, kTile> b_copies(p.b + place.item * p.stride_b, p.leading_b, p.transpose_b,
+                                first_column, p.n, k_begin, last);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   // Of the thread's pieces of four: half of the warp's tile apart.
   const int thread_row = warp / 2 * 4 * size + lane / 8 * 4;
@@ -280,8 +280,8 @@ voltaic_status multiply_simt(const voltaic_call* call, int tile, const Product<F
   const int64_t blocks = kSimtTiles[tile].blocks(p.m, p.n, p.items) * p.splits;
   const int64_t chunk = sum_chunk(p.k);
   const int chunk_steps = static_cast<int>(chunk / kSimtStep);
-  const int64_t step_a = kSimtStep * (p.transpose_a ? p.m : 1);
-  const int64_t step_b = kSimtStep * (p.transpose_b ? 1 : p.n);
+  const int64_t step_a = kSimtStep * (p.transpose_a ? p.leading_a : 1);
+  const int64_t step_b = kSimtStep * (p.transpose_b ? 1 : p.leading_b);
   const size_t bytes = simt_shared_bytes(tile, p.splits == 1 && p.k > chunk);
   return tile == kSimtLarge ? launch(call, simt_kernel<F, 8>, blocks_for(blocks, 1), kSimtThreads,
                                      bytes, p, step_a, step_b, chunk_steps, e)

@@ -4,7 +4,8 @@
 // Tiles, 2 x rows x columns x 32 FLOPs a step, (rows + columns) x 64 bytes into shared memory:
 //   128 x 256, 8 warps, one block a processor    85 FLOPs a byte, which is what L2 must deliver
 //   128 x 128, 4 warps, two blocks               64: where the above leaves processors idle
-//    64 x  64, 4 warps, four blocks              32: small products, and any that is not aligned
+//    64 x  64, 4 warps, four blocks              32: small products; and, guarded, what is neither
+//                                                    aligned nor worth a copy (gemm_padding.cuh)
 // If L2 gives 5.5 TB/s, a guess for an H100 that nothing here has measured, that bounds them at
 // 470, 350 and 180 TFLOP/s. Warps of the larger two have 64 x 64: 16 of k are 4096 bytes of shared
 // memory (32 clocks) for 65,536 multiply-adds (64 clocks of an A100's tensor cores). 128
@@ -17,104 +18,12 @@
 // Sums run up k in one order for every tile size; a split k depends on the shape and the number of
 // processors alone, and gemm_epilogue.cuh adds its parts in order.
 #pragma once
-#include "gemm_epilogue.cuh"
 #include "gemm_operand_tiles.cuh"
+#include "gemm_tensor_core_epilogue.cuh"
 #include "gemm_tiles.cuh"
 
 namespace voltaic {
 namespace {
-
-// A warp's sums, 16 rows at a time through its own piece of shared memory, so that a lane has four
-// neighbouring columns and the warp stores whole lines. The sums move up by 16 rows a turn:
-// registers have no index, and an unrolled loop would repeat the activation functions.
-template <class Tile>
-struct WarpEpilogue {
-  static constexpr int kDown = Tile::kWarpRows / 16, kAcross = Tile::kWarpColumns / 8;
-  static constexpr int kLanesInRow = Tile::kWarpColumns / 4, kRowsAtOnce = 32 / kLanesInRow;
-  static constexpr int kTurns = 16 / kRowsAtOnce;
-  static constexpr int kSumBytes = 16 * Tile::kWarpColumns * 4;
-  static constexpr int kAheadBytes = 16 * Tile::kWarpColumns * 2;
-  static constexpr int kBytes = kSumBytes + kAheadBytes;
-
-  // Chunk of four sums in row r: at chunk ^ 2 (r % 4), which keeps banks apart both ways.
-  static __device__ __forceinline__ int place(int row, int chunk) {
-    return row * Tile::kWarpColumns + (chunk ^ (row % 4 * 2)) * 4;
-  }
-
-  // Returns the lane's share of its columns' sums.
-  static __device__ __forceinline__ void run(const Epilogue<bfloat16>& e, unsigned char* shared,
-                                             float (&sums)[kDown][kAcross][4], int64_t first_row,
-                                             int64_t m, int64_t first_column,
-                                             float (&column_sums)[4]) {
-    float* const stage = reinterpret_cast<float*>(shared);
-    auto* const ahead_stage = reinterpret_cast<Pack<bfloat16, 4>*>(shared + kSumBytes);
-    const int lane = threadIdx.x % 32, group = lane / 4, pair = lane % 4;
-    const int row_of_lane = lane / kLanesInRow, chunk = lane % kLanesInRow;
-    const int64_t column = first_column + chunk * 4;
-    const int held = e.n - column < 4 ? static_cast<int>(e.n - column) : 4;
-    // What the epilogue reads of memory, 16 rows ahead where it can be read by fours.
-    const bool saved_ahead = e.kind == kActivationGradient && e.vector == 4;
-    const bool c_ahead = !saved_ahead && e.beta != 0.0f && !e.float_output && e.vector == 4;
-    const bfloat16* const ahead = saved_ahead ? e.saved : static_cast<const bfloat16*>(e.c);
-    const bool reads_ahead = saved_ahead || c_ahead;
-    Pack<bfloat16, 4> coming[kTurns] = {};
-    const auto fetch = [&](int64_t row) {
-#pragma unroll
-      for (int i = 0; i < kTurns; i++)
-        if (row + i * kRowsAtOnce < m && held > 0)
-          coming[i] = load_pack<bfloat16, 4>(ahead + (row + i * kRowsAtOnce) * e.n + column);
-    };
-    float bias[4];
-    load_bias(e, column, held, bias);
-    if (reads_ahead) fetch(first_row + row_of_lane);
-#pragma unroll 1
-    for (int down = 0; down < kDown; down++) {
-      const int64_t rows = first_row + down * 16;
-#pragma unroll
-      for (int j = 0; j < kAcross; j++) {
-        const int at = place(group, 2 * j + pair / 2) + pair % 2 * 2;
-        *reinterpret_cast<float2*>(stage + at) = make_float2(sums[0][j][0], sums[0][j][1]);
-        *reinterpret_cast<float2*>(stage + at + 8 * Tile::kWarpColumns) =
-            make_float2(sums[0][j][2], sums[0][j][3]);
-      }
-#pragma unroll
-      for (int i = 0; i + 1 < kDown; i++)
-#pragma unroll
-        for (int j = 0; j < kAcross; j++)
-#pragma unroll
-          for (int l = 0; l < 4; l++) sums[i][j][l] = sums[i + 1][j][l];
-      if (reads_ahead) {
-#pragma unroll
-        for (int i = 0; i < kTurns; i++) ahead_stage[i * 32 + lane] = coming[i];
-        if (down + 1 < kDown) fetch(rows + 16 + row_of_lane);
-      }
-      __syncwarp();
-#pragma unroll 1
-      for (int turn = 0; turn < kTurns; turn++) {
-        const int local_row = turn * kRowsAtOnce + row_of_lane;
-        const int64_t row = rows + local_row, at = row * e.n + column;
-        if (row >= m || held <= 0) break;
-        const auto four = load_pack<float, 4>(stage + place(local_row, chunk));
-        float x[4], c[4] = {}, saved[4] = {};
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[i] = four.values[i];
-        if (reads_ahead) load_four(ahead_stage[turn * 32 + lane].values, 4, 4, saved);
-        if (c_ahead) {
-#pragma unroll
-          for (int i = 0; i < 4; i++) c[i] = saved[i];
-        } else if (e.beta != 0.0f) {
-          load_c(e, at, held, c);
-        }
-        if (e.kind == kActivationGradient && !saved_ahead)
-          load_four(e.saved + at, held, e.vector, saved);
-        finish_four(e, at, held, bias, c, saved, x);
-#pragma unroll
-        for (int i = 0; i < 4; i++) column_sums[i] += x[i];
-      }
-      __syncwarp();
-    }
-  }
-};
 
 template <class Tile, bool transpose_a, bool transpose_b, bool guarded>
 __global__ void __launch_bounds__(Tile::kThreads, guarded ? 3
@@ -139,9 +48,9 @@ __global__ void __launch_bounds__(Tile::kThreads, guarded ? 3
   const int warp_column = warp / Tile::kWarpsDown * Tile::kWarpColumns;
 
   TileCopies<!transpose_a, Tile::kRows, Tile::kThreads, guarded> a_copies(
-      p.a + place.item * p.stride_a, transpose_a ? p.m : p.k, row, p.m, k_begin, p.vectors_a);
+      p.a + place.item * p.stride_a, p.leading_a, row, p.m, k_begin, p.vectors_a);
   TileCopies<transpose_b, Tile::kColumns, Tile::kThreads, guarded> b_copies(
-      p.b + place.item * p.stride_b, transpose_b ? p.k : p.n, column, p.n, k_begin, p.vectors_b);
+      p.b + place.item * p.stride_b, p.leading_b, column, p.n, k_begin, p.vectors_b);
   const TileFragments<!transpose_a, Tile::kRows, true> a_tile(warp_row);
   const TileFragments<transpose_b, Tile::kColumns, false> b_tile(warp_column);
 
@@ -249,24 +158,29 @@ __global__ void __launch_bounds__(Tile::kThreads, guarded ? 3
 // processors.
 constexpr TileCost kTensorCoreTiles[] = {{128, 256, kStep, 1, 1049, 1049, 6000},
                                          {128, 128, kStep, 2, 617, 800, 4000},
-                                         {64, 64, kStep, 4, 290, 320, 2500}};
-constexpr int kLarge = 0, kMiddle = 1, kSmall = 2;
+                                         {64, 64, kStep, 4, 290, 320, 2500},
+                                         {64, 64, kStep, 3, 450, 500, 3000}};
+constexpr int kLarge = 0, kMiddle = 1, kSmall = 2, kGuarded = 3;  // kGuarded: rows begin anywhere
 
 struct TensorCorePlan {
   int tile;
   int splits;
   int64_t k_range;
+  double clocks;  // estimated
 };
 
+// For vectors_a and vectors_b as they are.
 template <class F>
 TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
   constexpr int64_t kMostSplits = 64;
   constexpr int64_t kFewestSteps = 4;  // of a part of k
   const bool guarded = !p.vectors_a || !p.vectors_b;
   const int64_t steps = divide_up(p.k, kStep);
-  TensorCorePlan best = {kSmall, 1, p.k};
-  double least = 0;
-  for (int tile = guarded ? kSmall : kLarge; tile <= kSmall; tile++) {
+  TensorCorePlan best = {};
+  // Both transposed is rare: of the tiles of whole rows the small one alone has a kernel for it.
+  const bool both = p.transpose_a && p.transpose_b;
+  const int first = guarded ? kGuarded : both ? kSmall : kLarge;
+  for (int tile = first; tile <= (guarded ? kGuarded : kSmall); tile++) {
     const TileCost& cost = kTensorCoreTiles[tile];
     const int64_t blocks = cost.blocks(p.m, p.n, p.items);
     // More blocks than twice what the card has at a time: no use in more.
@@ -282,9 +196,8 @@ TensorCorePlan plan_tensor_cores(const Product<F>& p, int processors) {
       const double clocks =
           cost.clocks(blocks * splits, splits == 1 ? p.k : steps_each * kStep, processors) +
           splitting_clocks(splits, p.m, p.n, p.items, processors);
-      if (least > 0 && clocks >= least) continue;
-      least = clocks;
-      best = {tile, splits, splits == 1 ? p.k : steps_each * kStep};
+      if (best.clocks > 0 && clocks >= best.clocks) continue;
+      best = {tile, splits, splits == 1 ? p.k : steps_each * kStep, clocks};
     }
   }
   return best;
@@ -304,16 +217,16 @@ voltaic_status launch_tensor_cores(const voltaic_call* call, const Product<bfloa
     return launch(call, kernel, blocks_for(blocks, 1), Tile::kThreads, stages * Tile::kStageBytes,
                   p, stages, e);
   };
-  if (p.transpose_a)
-    return p.transpose_b ? run(tensor_core_kernel<Tile, true, true, guarded>)
-                         : run(tensor_core_kernel<Tile, true, false, guarded>);
+  if constexpr (Tile::kRows == SmallTile::kRows)
+    if (p.transpose_a && p.transpose_b) return run(tensor_core_kernel<Tile, true, true, guarded>);
+  if (p.transpose_a) return run(tensor_core_kernel<Tile, true, false, guarded>);
   return p.transpose_b ? run(tensor_core_kernel<Tile, false, true, guarded>)
                        : run(tensor_core_kernel<Tile, false, false, guarded>);
 }
 
 voltaic_status multiply_on_tensor_cores(const voltaic_call* call, int tile,
                                         const Product<bfloat16>& p, const Epilogue<bfloat16>& e) {
-  if (!p.vectors_a || !p.vectors_b) return launch_tensor_cores<SmallTile, true>(call, p, e);
+  if (tile == kGuarded) return launch_tensor_cores<SmallTile, true>(call, p, e);
   if (tile == kLarge) return launch_tensor_cores<LargeTile, false>(call, p, e);
   if (tile == kMiddle) return launch_tensor_cores<MiddleTile, false>(call, p, e);
   return launch_tensor_cores<SmallTile, false>(call, p, e);

@@ -22,20 +22,25 @@ struct Product {
   bool transpose_a, transpose_b;
   int64_t items, stride_a, stride_b;
   const F *a, *b;
+  // From one row to the next. What a row has beyond its own elements is zero.
+  int64_t leading_a, leading_b;
   int64_t k_range;
   int splits;
   bool vectors_a, vectors_b;  // rows begin at multiples of the kernel's widest load
 
-  int64_t leading_a() const { return transpose_a ? m : k; }
-  int64_t leading_b() const { return transpose_b ? k : n; }
+  // As the kernel table has them: without anything between rows.
+  void pack_rows() {
+    leading_a = transpose_a ? m : k;
+    leading_b = transpose_b ? k : n;
+  }
   // Sets vectors_a and vectors_b for loads of `elements` neighbours.
   void find_vectors(int64_t elements) {
     const auto whole_rows = [&](const F* data, int64_t leading, int64_t stride) {
       return reinterpret_cast<uintptr_t>(data) % (elements * sizeof(F)) == 0 &&
              leading % elements == 0 && (items == 1 || stride % elements == 0);
     };
-    vectors_a = whole_rows(a, leading_a(), stride_a);
-    vectors_b = whole_rows(b, leading_b(), stride_b);
+    vectors_a = whole_rows(a, leading_a, stride_a);
+    vectors_b = whole_rows(b, leading_b, stride_b);
   }
 };
 
@@ -86,12 +91,13 @@ struct TileCost {
            (rest > 0 ? wave(divide_up(rest, processors)) : 0.0);
   }
 };
+constexpr double kLaunchClocks = 4000;  // of a further kernel
 // The second kernel that adds `splits` products up: its launch, and their way through L2 and back.
 inline double splitting_clocks(int splits, int64_t m, int64_t n, int64_t items, int processors) {
-  constexpr double kLaunch = 4000, kBytesPerClock = 16;
+  constexpr double kBytesPerClock = 16;
   return splits == 1 ? 0.0
-                     : kLaunch + 8.0 * splits * static_cast<double>(items * m * n) /
-                                     (kBytesPerClock * processors);
+                     : kLaunchClocks + 8.0 * splits * static_cast<double>(items * m * n) /
+                                           (kBytesPerClock * processors);
 }
 constexpr int64_t kMostSplitElements = int64_t{1} << 26;  // 256 MB of fp32
 

@@ -54,22 +54,23 @@ struct StridedAxes {
     rank++;
   }
   // Where element `index` of the axes' product lies in each array. The outermost axis costs no
-  // division.
+  // division. A loop, not six copies of it: kernels find many places, and one axis is what they
+  // mostly have.
   __device__ __forceinline__ void locate(int64_t index, int64_t (&offsets)[arrays]) const {
 #pragma unroll
     for (int i = 0; i < arrays; i++) offsets[i] = 0;
-#pragma unroll
-    for (int d = 0; d < VOLTAIC_MAX_RANK; d++) {
-      if (d >= rank) break;
-      int64_t coordinate = index;
-      if (d < rank - 1) {
-        const int64_t rest = sizes[d].quotient(index);
-        coordinate = index - rest * (int64_t)sizes[d].divisor;
-        index = rest;
-      }
+    const int outermost = rank - 1;
+#pragma unroll 1
+    for (int d = 0; d < outermost; d++) {
+      const int64_t rest = sizes[d].quotient(index);
+      const int64_t coordinate = index - rest * (int64_t)sizes[d].divisor;
+      index = rest;
 #pragma unroll
       for (int i = 0; i < arrays; i++) offsets[i] += coordinate * strides[i][d];
     }
+    if (outermost < 0) return;
+#pragma unroll
+    for (int i = 0; i < arrays; i++) offsets[i] += index * strides[i][outermost];
   }
   __device__ __forceinline__ int64_t offset(int64_t index) const {
     int64_t offsets[arrays];

@@ -16,6 +16,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <mutex>
+
 #include "../native/engine/kernel_call.h"
 #include "bfloat16.cuh"
 #include "stream.cuh"
@@ -50,15 +52,19 @@ constexpr int64_t kMostBlocks = 0x7fffffff;  // in x; in y and z it is 65535
 template <class... Parameters, class... Arguments>
 inline voltaic_status launch(const voltaic_call* call, void (*kernel)(Parameters...), dim3 grid,
                              dim3 block, size_t shared_bytes, Arguments... arguments) {
-  cuda::use_device(call->stream);
-  cudaError_t error = cudaSuccess;
-  if (shared_bytes > (size_t{48} << 10)) {
+  cudaError_t error = cuda::use_device(call->stream);
+  // The limit is the kernel's: a stream of another thread may set another one before the launch.
+  static std::mutex one_limit;
+  std::unique_lock<std::mutex> lock(one_limit, std::defer_lock);
+  if (error == cudaSuccess && shared_bytes > (size_t{48} << 10)) {
+    lock.lock();
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes));
-    if (error != cudaSuccess) {
-      cudaGetLastError();
-      return cuda::runtime_failure(call->message, "asking for shared memory", error);
-    }
+  }
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return cuda::runtime_failure(call->message, "asking for the device and its shared memory",
+                                 error);
   }
 #if defined(__CUDACC__)
   kernel<<<grid, block, shared_bytes, call->stream->handle>>>(
@@ -107,12 +113,14 @@ inline IndexCheck index_check(const voltaic_call* call, const char* what) {
 __device__ __forceinline__ bool in_range(const IndexCheck& check, int64_t index, int64_t value,
                                          int64_t low, int64_t high) {
   if (value >= low && value <= high) return true;
-  if (atomicCAS(&check.error->claimed, 0u, 1u) == 0u) {
+  if (atomicCAS(&check.error->state, 0u, 1u) == 0u) {
     check.error->what = check.what;
     check.error->index = index;
     check.error->value = value;
     check.error->low = low;
     check.error->high = high;
+    __threadfence_system();  // the host may be looking
+    *static_cast<volatile unsigned*>(&check.error->state) = 2;
   }
   return false;
 }

@@ -52,12 +52,12 @@ struct Backward {
 
 // Narrow rows go two at a time, so that enough bytes are under way. The next rows are loaded before
 // these are done, except where their registers would not fit: with the sums, 128 hold two rows of
-// three words of bf16. fp32 rows above 512 elements leave a processor one block of 8 warps, with 6
+// three words of bf16. fp32 rows above 256 elements leave a processor one block of 8 warps, with 6
 // or 8 KB each under way.
 template <class T, int units>
 constexpr int kBackwardRows = units == 1 ? 2 : 1;
 template <class T, int units>
-constexpr bool kLoadsAhead = sizeof(T) == 2 ? units <= 3 : units != 2;
+constexpr bool kLoadsAhead = sizeof(T) == 4 || units <= 3;
 // Blocks of a processor, at least. The embedding's, once a step, are not worth counting registers
 // for.
 template <class T, int units, Gradient kind>
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
       const bool there = own_row < count;
       const int64_t element = base + own_row * width;
       const float mean = rows[r].statistics.mean, inverse_std = rows[r].statistics.inverse_std;
-      float sums[4] = {}, products[4] = {};
+      float sums[2] = {}, products[2] = {};
 #pragma unroll
       for (int i = 0; i < words; i++) {
         if (!at.has(i) || !there) continue;
@@ -152,15 +152,14 @@ __global__ void __launch_bounds__(kBackwardThreads, (kBackwardResident<T, units,
 #pragma unroll
         for (int k = 0; k < per_word; k++) {
           const float x_hat = (x[k] - mean) * inverse_std, g = gradient[k] * w[k];
-          sums[k % 4] += g;
-          products[k % 4] = fmaf(g, x_hat, products[k % 4]);
+          sums[k % 2] += g;
+          products[k % 2] = fmaf(g, x_hat, products[k % 2]);
           weight_sum[i][k] = fmaf(gradient[k], x_hat, weight_sum[i][k]);
           bias_sum[i][k] += gradient[k];
         }
       }
-      const float mean_g = group_sum((sums[0] + sums[1]) + (sums[2] + sums[3]), at.lanes) * share;
-      const float mean_product =
-          group_sum((products[0] + products[1]) + (products[2] + products[3]), at.lanes) * share;
+      const float mean_g = group_sum(sums[0] + sums[1], at.lanes) * share;
+      const float mean_product = group_sum(products[0] + products[1], at.lanes) * share;
 #pragma unroll
       for (int i = 0; i < words; i++) {
         if (!at.has(i) || !there) continue;

@@ -28,7 +28,7 @@ struct Matmul {
   int32_t device = 0, architecture = 0;
   void* workspace = nullptr;  // kWorkspace bytes, then room for a bias
   bool off = false, tuning = false;
-  std::map<ProductKey, Plan> plans;
+  std::map<ProductKey, std::shared_ptr<Plan>> plans;
 };
 
 namespace {
@@ -75,17 +75,18 @@ voltaic_status library_failure(const voltaic_call* call, const MatmulProblem& p,
 }
 
 // Queues the product with one algorithm, into d (which has c's layout).
-LtStatus queue(const Matmul& self, cudaStream_t stream, const Plan& plan, const MatmulProblem& p,
-               const void* bias, const LtAlgorithm& algorithm, void* d) {
+LtStatus queue(const Matmul& self, cudaStream_t stream, const std::shared_ptr<Plan>& plan,
+               const MatmulProblem& p, const void* bias, const LtAlgorithm& algorithm, void* d) {
   const LtFunctions& lt = library().call;
-  const auto now = [&lt, &self, &plan, stream, p, bias, algorithm, d]() -> LtStatus {
+  // Owns the plan: a captured product may come when the stream has forgotten it.
+  const auto now = [&lt, &self, plan, stream, p, bias, algorithm, d]() -> LtStatus {
     if (bias != nullptr) {
       const LtStatus status =
-          lt.MatmulDescSetAttribute(plan.description.get(), kLtBiasPointer, &bias, sizeof bias);
+          lt.MatmulDescSetAttribute(plan->description.get(), kLtBiasPointer, &bias, sizeof bias);
       if (status != kLtSuccess) return status;
     }
-    return lt.Matmul(self.handle, plan.description.get(), &p.alpha, p.b, plan.b.get(), p.a,
-                     plan.a.get(), &p.beta, p.c, plan.c.get(), d, plan.c.get(), &algorithm,
+    return lt.Matmul(self.handle, plan->description.get(), &p.alpha, p.b, plan->b.get(), p.a,
+                     plan->a.get(), &p.beta, p.c, plan->c.get(), d, plan->c.get(), &algorithm,
                      self.workspace, kWorkspace, stream);
   };
 #if defined(__CUDACC__)
@@ -131,9 +132,9 @@ struct Timer {
 
 // The place of the fastest candidate, on the problem's own numbers. Where c is also read (beta),
 // the results go elsewhere; otherwise the real run overwrites them.
-voltaic_status fastest(const voltaic_call* call, const Matmul& self, const Plan& plan,
-                       const MatmulProblem& p, const LtHeuristic* candidates, int32_t count,
-                       int32_t* best) {
+voltaic_status fastest(const voltaic_call* call, const Matmul& self,
+                       const std::shared_ptr<Plan>& plan, const MatmulProblem& p,
+                       const LtHeuristic* candidates, int32_t count, int32_t* best) {
   *best = 0;
   if (count == 1) return VOLTAIC_OK;
   const cudaStream_t stream = call->stream->handle;
@@ -147,7 +148,7 @@ voltaic_status fastest(const voltaic_call* call, const Matmul& self, const Plan&
     }
   }
   const void* bias = nullptr;
-  voltaic_status status = prepare_bias(call, self, plan, p, &bias);
+  voltaic_status status = prepare_bias(call, self, *plan, p, &bias);
   Timer timer;
   cudaError_t error = cudaEventCreateWithFlags(&timer.begin, 0);
   if (error == cudaSuccess) error = cudaEventCreateWithFlags(&timer.end, 0);
@@ -188,13 +189,14 @@ voltaic_status fastest(const voltaic_call* call, const Matmul& self, const Plan&
 
 // The plan for a problem, made when its key is new.
 voltaic_status plan_for(const voltaic_call* call, Matmul& self, const MatmulProblem& p,
-                        Plan** out) {
+                        std::shared_ptr<Plan>* out) {
   const LtFunctions& lt = library().call;
   const ProductKey key = key_of(p);
   auto [at, is_new] = self.plans.try_emplace(key);
-  Plan& plan = at->second;
-  *out = &plan;
+  if (is_new) at->second = std::make_shared<Plan>();
+  *out = at->second;
   if (!is_new) return VOLTAIC_OK;
+  Plan& plan = *at->second;
   const bool tune = self.tuning && !call->stream->capturing;
   if (!tune) {
     std::lock_guard<std::mutex> lock(shared_mutex);
@@ -210,7 +212,7 @@ voltaic_status plan_for(const voltaic_call* call, Matmul& self, const MatmulProb
       plan_product(lt, self.handle, key, plan, candidates, tune ? kCandidates : 1);
   int32_t best = count > 0 ? 0 : -1;
   if (tune && count > 0) {
-    const voltaic_status status = fastest(call, self, plan, p, candidates, count, &best);
+    const voltaic_status status = fastest(call, self, *out, p, candidates, count, &best);
     if (status != VOLTAIC_OK) {
       self.plans.erase(at);
       return status;
@@ -268,7 +270,7 @@ bool matmul_by_library(const voltaic_call* call, const MatmulProblem& p, voltaic
       return true;
     }
   }
-  Plan* plan = nullptr;
+  std::shared_ptr<Plan> plan;
   *status = plan_for(call, *self, p, &plan);
   if (*status != VOLTAIC_OK) return true;
   if (plan->choice.index < 0) return false;
@@ -276,7 +278,7 @@ bool matmul_by_library(const voltaic_call* call, const MatmulProblem& p, voltaic
   *status = prepare_bias(call, *self, *plan, p, &bias);
   if (*status != VOLTAIC_OK) return true;
   const LtStatus queued =
-      queue(*self, call->stream->handle, *plan, p, bias, plan->choice.algorithm, p.c);
+      queue(*self, call->stream->handle, plan, p, bias, plan->choice.algorithm, p.c);
   if (queued != kLtSuccess) *status = library_failure(call, p, queued);
   return true;
 }
@@ -293,8 +295,6 @@ void open_matmul_library(voltaic_stream* stream) {
     if (!start_failure().empty()) return;
     start_failure() = "does not start (" + std::string(lt_status_name(status)) + ", status " +
                       std::to_string(status) + "): own kernels; " + found.description;
-    if (!environment("VOLTAIC_CUBLASLT").empty())
-      std::fprintf(stderr, "voltaic: cuBLASLt %s\n", start_failure().c_str());
     return;
   }
   stream->matmul = new Matmul;
@@ -326,7 +326,7 @@ voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length,
   if (self != nullptr && self->off) all = "off";
   if (self != nullptr && !self->off) {
     all = choices_header(library().version, self->architecture) + "\n";
-    for (const auto& [key, plan] : self->plans) all += choice_line(key, plan.choice) + "\n";
+    for (const auto& [key, plan] : self->plans) all += choice_line(key, plan->choice) + "\n";
   }
   *needed = all.size() + 1;
   if (length > 0) std::snprintf(text, length, "%s", all.c_str());
@@ -336,7 +336,12 @@ voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length,
 voltaic_status set_matmul_choices(voltaic_stream* stream, const char* given, char* message) {
   const std::string text = given;
   Matmul* const self = stream->matmul;
-  if (text.empty() || (text == "off" && self == nullptr)) return VOLTAIC_OK;
+  if (self == nullptr && (text.empty() || text == "off")) return VOLTAIC_OK;
+  if (text.empty()) {
+    self->off = self->tuning = false;
+    self->plans.clear();
+    return VOLTAIC_OK;
+  }
   size_t at = 0;
   const std::string header = next_line(text, at);
   const bool choices = header.rfind("cublaslt ", 0) == 0;
@@ -363,7 +368,7 @@ voltaic_status set_matmul_choices(voltaic_stream* stream, const char* given, cha
     return text_failure(
         message, VOLTAIC_ERROR_UNSUPPORTED,
         "the choices of products are from " + header.substr(0, 80) + ", here is " + here);
-  std::map<ProductKey, Plan> restored;
+  std::map<ProductKey, std::shared_ptr<Plan>> restored;
   while (at < text.size()) {
     const std::string line = next_line(text, at);
     if (line.empty()) continue;
@@ -372,7 +377,8 @@ voltaic_status set_matmul_choices(voltaic_stream* stream, const char* given, cha
     if (!parse_choice(line, key, choice))
       return text_failure(message, VOLTAIC_ERROR_ARGUMENT,
                           "a line of the choices of products is damaged: " + line);
-    if (!restore(*self, key, choice, restored[key]))
+    const auto plan = restored[key] = std::make_shared<Plan>();
+    if (!restore(*self, key, choice, *plan))
       return text_failure(message, VOLTAIC_ERROR_UNSUPPORTED,
                           "cuBLASLt refuses an algorithm that it chose before: " + line);
   }

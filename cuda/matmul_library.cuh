@@ -14,6 +14,8 @@ struct MatmulProblem {
   const void *a, *b;
   void* c;
   const float* bias;  // [n], or null
+  // Elements from one row of a and of b, as they lie in memory, to the next. 0: nothing between.
+  int64_t leading_a = 0, leading_b = 0;
 };
 
 // Whether the stream's library does this problem; then *status says how queueing it went. False,
@@ -35,11 +37,13 @@ void describe_matmul_library(char* text, size_t length);
 //
 // get: all choices that the stream has made or taken (matmul_library_choices.h), "off" when it was
 // switched off, "" without a library.
-// set: "tune": time the library's candidates for each new kind of product, and keep the fastest.
-//      "off": own kernels only, on this stream. "on": the library, without timing (so it starts).
-//      A text that get wrote: use exactly these algorithms; later products are chosen as before.
-//      When another version or kind of card wrote it, VOLTAIC_ERROR_UNSUPPORTED, and nothing
-//      changes. Whatever needs the library is VOLTAIC_ERROR_UNSUPPORTED where there is none.
+// set: "": as a stream begins: the library without timing, nothing chosen yet.
+//      "tune": time the library's candidates for each new kind of product, and keep the fastest.
+//      "off": own kernels only, on this stream. "on": the library, without timing (what was chosen
+//      stays). A text that get wrote: use exactly these algorithms; later products are chosen as
+//      before. When another version or kind of card wrote it, VOLTAIC_ERROR_UNSUPPORTED, and
+//      nothing changes. Whatever needs the library is VOLTAIC_ERROR_UNSUPPORTED where there is
+//      none.
 voltaic_status matmul_choices(voltaic_stream* stream, char* text, size_t length, size_t* needed,
                               char* message);
 voltaic_status set_matmul_choices(voltaic_stream* stream, const char* text, char* message);

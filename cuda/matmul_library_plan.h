@@ -7,8 +7,8 @@
 // what they were:
 //
 //   ours                                    the library's
-//   a: m x k, or k x m when transposed      B: k x m, or m x k with op T; leading dimension k or m
-//   b: k x n, or n x k when transposed      A: n x k, or k x n with op T; leading dimension n or k
+//   a: m x k, or k x m when transposed      B: k x m, or m x k with op T; leading dimension k or m,
+//   b: k x n, or n x k when transposed      A: n x k, or k x n with op T; n or k, or more
 //   c: m x n                                C = D: n x m; leading dimension n
 //
 // The library adds a bias along D's rows, which are our columns: as gemm wants it.
@@ -29,6 +29,7 @@ constexpr size_t kWorkspace = size_t{32} << 20;
 struct ProductKey {
   int64_t m, n, k;
   int32_t transpose_a, transpose_b;
+  int64_t leading_a, leading_b;
   int32_t c_dtype;
   int32_t bias;
   int64_t batch, stride_a, stride_b, stride_c;
@@ -48,6 +49,12 @@ inline ProductKey key_of(const MatmulProblem& p) {
           p.k,
           p.transpose_a,
           p.transpose_b,
+          p.leading_a > 0 ? p.leading_a
+          : p.transpose_a ? p.m
+                          : p.k,
+          p.leading_b > 0 ? p.leading_b
+          : p.transpose_b ? p.k
+                          : p.n,
           p.c_dtype,
           p.bias != nullptr,
           p.batch,
@@ -82,10 +89,11 @@ struct Plan {
 };
 
 inline LtOwned<LtLayout> make_layout(const LtFunctions& call, int32_t type, int64_t rows,
-                                     int64_t columns, int64_t batch, int64_t stride) {
+                                     int64_t columns, int64_t leading, int64_t batch,
+                                     int64_t stride) {
   LtLayout* made = nullptr;
   if (call.MatrixLayoutCreate(&made, type, static_cast<uint64_t>(rows),
-                              static_cast<uint64_t>(columns), rows) != kLtSuccess)
+                              static_cast<uint64_t>(columns), leading) != kLtSuccess)
     return {nullptr, nullptr};
   LtOwned<LtLayout> layout(made, call.MatrixLayoutDestroy);
   if (batch > 1) {
@@ -120,11 +128,11 @@ inline bool describe_product(const LtFunctions& call, const ProductKey& key, Pla
         (own_type && !set(kLtBiasType, kLtFloat32)))
       return false;
   }
-  plan.a = key.transpose_a ? make_layout(call, kLtBfloat16, key.m, key.k, key.batch, key.stride_a)
-                           : make_layout(call, kLtBfloat16, key.k, key.m, key.batch, key.stride_a);
-  plan.b = key.transpose_b ? make_layout(call, kLtBfloat16, key.k, key.n, key.batch, key.stride_b)
-                           : make_layout(call, kLtBfloat16, key.n, key.k, key.batch, key.stride_b);
-  plan.c = make_layout(call, float32_out ? kLtFloat32 : kLtBfloat16, key.n, key.m, key.batch,
+  plan.a = make_layout(call, kLtBfloat16, key.transpose_a ? key.m : key.k,
+                       key.transpose_a ? key.k : key.m, key.leading_a, key.batch, key.stride_a);
+  plan.b = make_layout(call, kLtBfloat16, key.transpose_b ? key.k : key.n,
+                       key.transpose_b ? key.n : key.k, key.leading_b, key.batch, key.stride_b);
+  plan.c = make_layout(call, float32_out ? kLtFloat32 : kLtBfloat16, key.n, key.m, key.n, key.batch,
                        key.stride_c);
   return plan.a != nullptr && plan.b != nullptr && plan.c != nullptr;
 }

@@ -12,15 +12,13 @@
 //    ~/miniforge3, ~/anaconda3, /opt/conda, /usr/local and /usr. No Python is run.
 //
 // A file that opens but is too old or lacks a function is passed over, and named in the
-// description. What VOLTAIC_CUBLASLT names is said on standard error too, once, when it cannot be
-// used: whoever named it would otherwise time the wrong kernels.
+// description. So is what VOLTAIC_CUBLASLT names and cannot be used; nothing is printed.
 #pragma once
 #include <dlfcn.h>
 #include <glob.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -196,7 +194,6 @@ inline MatmulLibrary find_library(bool anywhere) {
     if (opened(named)) return library;
     library.description = "not usable: own kernels (VOLTAIC_CUBLASLT: " +
                           (why.empty() ? named + " is not there" : why) + ")";
-    std::fprintf(stderr, "voltaic: cuBLASLt is %s\n", library.description.c_str());
     return library;
   }
   if (!anywhere) {

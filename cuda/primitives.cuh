@@ -97,6 +97,13 @@ __device__ __forceinline__ float fast_exp2(float x) {
   return result;
 }
 
+// 1 / x to 1 ulp, without the branch of a division; 0 where that is below 2^-126; NaN stays NaN.
+__device__ __forceinline__ float fast_reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 }  // namespace
 }  // namespace voltaic
 #endif

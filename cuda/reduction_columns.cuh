@@ -30,7 +30,7 @@ struct Columns {
 
 // partials [chunks, results]: null where a column is one chunk.
 template <class Op, class T>
-__global__ void __launch_bounds__(kColumnThreads)
+__global__ void __launch_bounds__(kColumnThreads, 3)
     columns_kernel(Columns plan, const T* x, T* y, float* partials) {
   constexpr int kPack = 16 / sizeof(T), kAhead = sizeof(T) == 4 ? 8 : 4;  // what registers allow
   DYNAMIC_SHARED(float, room);                                            // [kPack, kColumnThreads]
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   const int64_t past = first + static_cast<int64_t>(plan.groups) * kRowsOfThread;
   const int64_t end = !valid ? 0 : past < plan.rows ? past : plan.rows;
   if (plan.aligned) {
-#pragma unroll
+#pragma unroll 1
     for (int batch = 0; batch < kRowsOfThread; batch += kAhead) {
       Pack<T> packs[kAhead];
 #pragma unroll

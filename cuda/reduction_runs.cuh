@@ -77,7 +77,7 @@ __device__ __forceinline__ float reduce_share(const Runs& runs, const T* start, 
 }
 
 template <class Op, class T>
-__global__ void __launch_bounds__(kRunThreads)
+__global__ void __launch_bounds__(kRunThreads, 3)
     short_runs_kernel(Runs runs, const T* x, T* y, int lane_bits) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kRunThreads + threadIdx.x;
   const int lanes = 1 << lane_bits;

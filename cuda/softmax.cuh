@@ -15,7 +15,7 @@
 // 1024 threads share a processor. A row of up to 1024 elements (512 backward) has a warp or a part
 // of one, longer ones up to a block of 1024 threads. That is 32768 elements forward and 16384
 // backward; longer rows are read a second time. Where rows do not begin at 16 bytes, chunks are
-// single elements, neighbours in neighbouring threads (16 of them in bf16, for want of registers).
+// single elements, eight of them, neighbours in neighbouring threads.
 // A ragged sequence has a block: sequences are short.
 //
 // Which thread adds what follows from a row's width and the arrays' alignment alone, losses are
@@ -55,7 +55,7 @@ inline TeamPlan plan_teams(const Rows& rows, int chunk, int chunks, int chunk_by
 
 template <class T, int kChunk>
 voltaic_status forward(const voltaic_call* call, const Rows& rows) {
-  constexpr int kChunks = kChunk == 1 && sizeof(T) == 2 ? 16 : 32 / kChunk;
+  constexpr int kChunks = kChunk == 1 ? 8 : 32 / kChunk;
   const T* x = data<const T>(call, 0);
   T* y = data<T>(call, 1);
   const bool logarithm = attribute(call, 0) != 0;
@@ -71,11 +71,11 @@ voltaic_status forward(const voltaic_call* call, const Rows& rows) {
 
 template <class T, int kChunk>
 voltaic_status backward(const voltaic_call* call, const Rows& rows) {
-  constexpr int kChunks = 16 / kChunk;
+  constexpr int kChunks = kChunk == 1 ? 8 : 16 / kChunk;
   const T *y = data<const T>(call, 0), *y_gradient = data<const T>(call, 1);
   T* x_gradient = data<T>(call, 2);
   const bool logarithm = attribute(call, 0) != 0;
-  if (rows.width <= kMostRowThreads * 16) {
+  if (rows.width <= kMostRowThreads * kChunk * kChunks) {
     const TeamPlan plan = plan_teams(rows, kChunk, kChunks, kChunk * sizeof(T));
     return launch(call, softmax_rows_backward<T, kChunk, kChunks>, plan.blocks, plan.block_threads,
                   0, y, y_gradient, x_gradient, rows.count, rows.width, plan.team, logarithm);

@@ -71,6 +71,15 @@ struct RowTeam {
     return value;
   }
 };
+// Forgets what the compiler knows about step, so that it computes c * step anew for the next loop
+// instead of keeping a number for each chunk in a register: sm_120's would not fit.
+__device__ __forceinline__ void compute_anew(int& step) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(step));
+#else
+  (void)step;
+#endif
+}
 struct Add {
   __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
 };
@@ -83,7 +92,8 @@ __global__ void __launch_bounds__(kMostRowThreads)
     softmax_rows(const T* x, T* y, int64_t rows, int width, RowTeam team, bool logarithm) {
   __shared__ float maxima[32], sums[32];
   const int64_t row = team.row();
-  const int first = team.member() * kChunk, step = team.threads() * kChunk;
+  const int first = team.member() * kChunk;
+  int step = team.threads() * kChunk;
   const int64_t at = row * width + first;
   const int left = row < rows ? width - first : 0;  // columns from this thread's first on
 
@@ -99,6 +109,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
       for (int i = 0; i < kChunk; i++) values[c][i] = -INFINITY;
     }
   }
+  compute_anew(step);
   // Chunks that no member has are passed over: c * step < width is the same for the whole block.
   float max = -INFINITY;
 #pragma unroll
@@ -108,6 +119,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
     for (int i = 0; i < kChunk; i++) max = fmaxf(max, values[c][i]);
   }
   max = team.combine(max, -INFINITY, maxima, Larger{});
+  compute_anew(step);
 
   float sum = 0.0f;
 #pragma unroll
@@ -122,6 +134,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
     }
   }
   sum = team.combine(sum, 0.0f, sums, Add{});
+  compute_anew(step);
 
   // Log-softmax: value - log(sum); softmax: value / sum.
   const float factor = logarithm ? 1.0f : 1.0f / sum;
@@ -143,7 +156,8 @@ __global__ void __launch_bounds__(kMostRowThreads)
                           RowTeam team, bool logarithm) {
   __shared__ float sums[32];
   const int64_t row = team.row();
-  const int first = team.member() * kChunk, step = team.threads() * kChunk;
+  const int first = team.member() * kChunk;
+  int step = team.threads() * kChunk;
   const int64_t at = row * width + first;
   const int left = row < rows ? width - first : 0;
 
@@ -155,6 +169,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
     outputs[c] = load_pack<T, kChunk>(y + at + c * step);
     gradients[c] = load_pack<T, kChunk>(y_gradient + at + c * step);
   }
+  compute_anew(step);
   float sum = 0.0f;
 #pragma unroll
   for (int c = 0; c < kChunks; c++) {
@@ -165,6 +180,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
                  to_float(gradients[c].values[i]), sum);
   }
   sum = team.combine(sum, 0.0f, sums, Add{});
+  compute_anew(step);
 #pragma unroll
   for (int c = 0; c < kChunks; c++) {
     if (c * step >= left) continue;

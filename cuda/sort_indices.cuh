@@ -1,31 +1,36 @@
 // A stable sort of keys with their places, on the card: order[] lists 0..n-1 by (key, place),
 // keys[] the keys in that order. A run of equal keys starts at i where i is 0 or keys[i] differs
-// from keys[i - 1].
+// from keys[i - 1]. Keys come from a functor: key = source(place), called once a place.
 //
-// Radix sort from the lowest digit, 8 bits a pass, as many passes as `bits` needs.
-//   up to kSmallSort keys   one block does all passes: keys and places in registers, exchanged
-//   through
-//                           shared memory; one launch
-//   above                   three launches a pass: digits counted per tile of 4096; for each digit
-//   the
-//                           counts of all tiles summed up; keys and places written where they
-//                           belong
+// Radix sort from the lowest digit, 8 bits a pass, as many passes as `bits` needs. Launches:
+//   up to 8192 keys     one in all: a block keeps keys and places in registers through every pass
+//                       and exchanges them in shared memory
+//   up to 131072 keys   two a pass: the digits of each tile of 2048 keys are counted; each tile
+//                       sums the counts of those before it and writes its keys and places where
+//                       they belong
+//   above               three a pass: a block a digit sums its counts over the tiles in between
+// The first pass counts what the functor gives and keeps it, later ones read the kept keys. Small
+// tiles, because a step's 10,000 to 400,000 token numbers must spread over a card's processors.
+// Scratch: 8 bytes a key up to 8192, above 16 a key and 1 KB a tile. Bytes a pass: 20 a key, writes
+// in pieces of some 8 keys; typical sizes stay in the L2 cache.
+//
 // In a warp, eight votes tell each lane which lanes have its digit: its rank is the number of those
-// before it, after what the warp's running count has. So ranks follow the order of places, the sort
-// is stable, and its result is a function of the keys alone; only whole numbers are added. Bytes a
-// pass above kSmallSort: 20 a key, writes in pieces of some 16 keys; typical sizes stay in L2.
+// before it, after what the warp's running count has. So ranks follow the order of places: within a
+// digit, tiles, warps, rounds and lanes come in order, and the sort is stable. Only whole numbers
+// are added, and the result is a function of the keys alone.
 #pragma once
-#include "kernel.cuh"
+#include "scan.cuh"
 
 namespace voltaic {
 namespace {
 
 constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
-constexpr int kSmallSortThreads = 512, kSortThreads = 256, kSortItems = 16;
-constexpr int64_t kSmallSort = kSmallSortThreads * kSortItems;
+constexpr int kSmallSortThreads = 512, kSmallSortItems = 16;
+constexpr int kSortThreads = 256, kSortItems = 8;
+constexpr int64_t kSmallSort = kSmallSortThreads * kSmallSortItems;
 constexpr int64_t kSortTile = kSortThreads * kSortItems;
-constexpr uint32_t kLastKey =
-    0xffffffffu;  // stands in for keys past the end: sorted behind all others
+constexpr int64_t kFewTiles = 64;           // so many sum their counts themselves
+constexpr uint32_t kLastKey = 0xffffffffu;  // stands in for keys past the end, behind all others
 
 struct Sorted {
   const uint32_t* keys;
@@ -43,6 +48,11 @@ struct IndexKeys {
     const int32_t value = index[i];
     return in_range(check, i, value, 0, limit - 1) ? static_cast<uint32_t>(value) : kLastKey;
   }
+};
+// Keys that stand in memory.
+struct StoredKeys {
+  const uint32_t* keys;
+  __device__ __forceinline__ uint32_t operator()(int64_t i) const { return keys[i]; }
 };
 // How many bits tell the keys below `limit` and kLastKey apart.
 inline int key_bits(int64_t limit) {
@@ -71,26 +81,6 @@ __device__ __forceinline__ uint32_t rank_in_warp(uint32_t digit, uint16_t* count
   if (before == 0) counts[digit] = static_cast<uint16_t>(count + __popc(same));
   __syncwarp();
   return count + __popc(before);
-}
-
-// The sum of the values of the threads before this one. `room` has a number for each warp.
-template <int threads>
-__device__ __forceinline__ uint32_t sum_before(uint32_t value, uint32_t* room) {
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  uint32_t sum = value;
-#pragma unroll
-  for (unsigned by = 1; by < 32; by *= 2) {
-    const uint32_t other = __shfl_up_sync(kAllLanes, sum, by);
-    if (lane >= by) sum += other;
-  }
-  if (lane == 31) room[warp] = sum;
-  __syncthreads();
-  uint32_t before = sum - value;
-#pragma unroll
-  for (unsigned i = 0; i < threads / 32; i++)
-    if (i < warp) before += room[i];
-  __syncthreads();
-  return before;
 }
 
 // Turns each warp's counts of a digit into the sum of those of the warps before; returns the
@@ -126,12 +116,18 @@ __global__ void __launch_bounds__(kSmallSortThreads, 1)
   DYNAMIC_SHARED(SmallSortRoom, room);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int first = warp * rounds * 32 + lane;
-  uint32_t keys[kSortItems];
-  int32_t order[kSortItems], places[kSortItems];
-#pragma unroll
-  for (int j = 0; j < kSortItems; j++) {
+  uint32_t keys[kSmallSortItems];
+  int32_t order[kSmallSortItems], places[kSmallSortItems];
+  // By way of shared memory, each thread through its own words: few copies of the functor.
+#pragma unroll 4
+  for (int j = 0; j < rounds; j++) {
     const int i = first + j * 32;
-    keys[j] = j < rounds && i < n ? source(i) : kLastKey;
+    room->exchange[i] = i < n ? source(i) : kLastKey;
+  }
+#pragma unroll
+  for (int j = 0; j < kSmallSortItems; j++) {
+    const int i = first + j * 32;
+    keys[j] = j < rounds ? room->exchange[i] : kLastKey;
     order[j] = i;
   }
   uint16_t* const counts = &room->sort.counts[0][0];
@@ -141,18 +137,19 @@ __global__ void __launch_bounds__(kSmallSortThreads, 1)
       counts[i] = 0;
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSortItems; j++) {
+    for (int j = 0; j < kSmallSortItems; j++) {
       if (j >= rounds) break;
       places[j] = static_cast<int>(rank_in_warp(digit_of(keys[j], shift), counts + warp * kDigits));
     }
     __syncthreads();
     const uint32_t total =
         threadIdx.x < kDigits ? sum_warps<kSmallSortThreads>(room->sort.counts, threadIdx.x) : 0;
-    const uint32_t start = sum_before<kSmallSortThreads>(total, room->sort.warps);
+    uint32_t all;
+    const uint32_t start = block_sum_before<kSmallSortThreads>(total, room->sort.warps, &all);
     if (threadIdx.x < kDigits) room->sort.starts[threadIdx.x] = start;
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSortItems; j++) {
+    for (int j = 0; j < kSmallSortItems; j++) {
       if (j >= rounds) break;
       const uint32_t digit = digit_of(keys[j], shift);
       places[j] += static_cast<int>(room->sort.starts[digit] + counts[warp * kDigits + digit]);
@@ -160,19 +157,19 @@ __global__ void __launch_bounds__(kSmallSortThreads, 1)
     }
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSortItems; j++)
+    for (int j = 0; j < kSmallSortItems; j++)
       if (j < rounds) keys[j] = room->exchange[first + j * 32];
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSortItems; j++)
+    for (int j = 0; j < kSmallSortItems; j++)
       if (j < rounds) room->exchange[places[j]] = static_cast<uint32_t>(order[j]);
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSortItems; j++)
+    for (int j = 0; j < kSmallSortItems; j++)
       if (j < rounds) order[j] = static_cast<int32_t>(room->exchange[first + j * 32]);
   }
 #pragma unroll
-  for (int j = 0; j < kSortItems; j++) {
+  for (int j = 0; j < kSmallSortItems; j++) {
     const int i = first + j * 32;
     if (j >= rounds || i >= n) break;
     if (sorted_keys != nullptr) sorted_keys[i] = keys[j];
@@ -180,59 +177,60 @@ __global__ void __launch_bounds__(kSmallSortThreads, 1)
   }
 }
 
-template <class Source>
-__global__ void __launch_bounds__(kSortThreads)
-    make_keys_kernel(Source source, int64_t n, uint32_t* keys) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kSortThreads + threadIdx.x;
-  if (i < n) keys[i] = source(i);
+// Where a tile's count of a digit stands: for few tiles digits are neighbours, for the blocks that
+// read all tiles; for many tiles are, for the block that has the digit.
+__device__ __forceinline__ int64_t place_of_count(int64_t tile, int64_t tiles, int digit) {
+  return tiles <= kFewTiles ? tile * kDigits + digit : digit * tiles + tile;
 }
 
-// counts [kDigits, tiles]
-__global__ void __launch_bounds__(kSortThreads)
-    count_digits_kernel(const uint32_t* keys, int64_t n, int shift, uint32_t* counts) {
+// kept: where the keys go, or null.
+template <class Source>
+__global__ void __launch_bounds__(kSortThreads, 4)
+    count_digits_kernel(Source source, int64_t n, int shift, uint32_t* counts, uint32_t* kept) {
+  static_assert(kSortThreads == kDigits);
   DYNAMIC_SHARED(uint32_t, tile_counts);
   tile_counts[threadIdx.x] = 0;
   __syncthreads();
   const int64_t first = blockIdx.x * kSortTile + threadIdx.x;
-#pragma unroll
+#pragma unroll 4
   for (int j = 0; j < kSortItems; j++) {
     const int64_t i = first + j * kSortThreads;
-    if (i < n) atomicAdd(&tile_counts[digit_of(keys[i], shift)], 1u);
+    if (i >= n) break;
+    const uint32_t key = source(i);
+    if (kept != nullptr) kept[i] = key;
+    atomicAdd(&tile_counts[digit_of(key, shift)], 1u);
   }
   __syncthreads();
-  counts[threadIdx.x * static_cast<int64_t>(gridDim.x) + blockIdx.x] = tile_counts[threadIdx.x];
+  const int digit = static_cast<int>(threadIdx.x);
+  counts[place_of_count(blockIdx.x, gridDim.x, digit)] = tile_counts[digit];
 }
 
-// A block a digit: its counts become the sums of those of the tiles before; totals gets the
-// digit's.
+// For many tiles, a block a digit: its counts become the sums of those of the tiles before; totals
+// gets the digit's.
 __global__ void __launch_bounds__(kSortThreads)
     sum_tiles_kernel(uint32_t* counts, int64_t tiles, uint32_t* totals) {
-  __shared__ uint32_t warps[kSortThreads / 32];
-  __shared__ uint32_t carried;
+  __shared__ uint32_t room[kSortThreads / 32];
   uint32_t* const mine = counts + blockIdx.x * tiles;
   uint32_t before = 0;
   for (int64_t first = 0; first < tiles; first += kSortThreads) {
     const int64_t i = first + threadIdx.x;
-    const uint32_t count = i < tiles ? mine[i] : 0;
-    const uint32_t sum = before + sum_before<kSortThreads>(count, warps);
-    if (i < tiles) mine[i] = sum;
-    if (threadIdx.x == kSortThreads - 1) carried = sum + count;
-    __syncthreads();
-    before = carried;
+    uint32_t all;
+    const uint32_t here = block_sum_before<kSortThreads>(i < tiles ? mine[i] : 0u, room, &all);
+    if (i < tiles) mine[i] = before + here;
+    before += all;
   }
   if (threadIdx.x == 0) totals[blockIdx.x] = before;
 }
 
 // order: null in the first pass, where place i is i. sorted_keys: null in the last, where nobody
-// needs them.
-__global__ void __launch_bounds__(kSortThreads)
+// needs them. totals: of sum_tiles_kernel, for many tiles.
+__global__ void __launch_bounds__(kSortThreads, 3)
     place_keys_kernel(const uint32_t* keys, const int32_t* order, int64_t n, int shift,
                       const uint32_t* counts, const uint32_t* totals, uint32_t* sorted_keys,
                       int32_t* sorted_order) {
-  static_assert(kSortThreads == kDigits);
   DYNAMIC_SHARED(SortRoom<kSortThreads>, room);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t start = blockIdx.x * kSortTile;
+  const int64_t start = blockIdx.x * kSortTile, tiles = gridDim.x;
   const int count = static_cast<int>(n - start < kSortTile ? n - start : kSortTile);
   const int first = warp * 32 * kSortItems + lane;
   const uint32_t* const from = keys + start;
@@ -240,16 +238,30 @@ __global__ void __launch_bounds__(kSortThreads)
 #pragma unroll
   for (int j = 0; j < kSortItems; j++)
     tile_keys[j] = first + j * 32 < count ? from[first + j * 32] : kLastKey;
+  // The thread's digit: how many keys have it, in all and in the tiles before.
+  const int own_digit = static_cast<int>(threadIdx.x);
+  uint32_t total = 0, before = 0;
+  if (tiles <= kFewTiles) {
+#pragma unroll 16
+    for (int tile = 0; tile < static_cast<int>(tiles); tile++) {
+      const uint32_t here = counts[tile * kDigits + own_digit];
+      total += here;
+      if (tile < static_cast<int>(blockIdx.x)) before += here;
+    }
+  } else {
+    total = totals[own_digit];
+    before = counts[place_of_count(blockIdx.x, tiles, own_digit)];
+  }
 #pragma unroll
-  for (int w = 0; w < kSortThreads / 32; w++) room->counts[w][threadIdx.x] = 0;
+  for (int w = 0; w < kSortThreads / 32; w++) room->counts[w][own_digit] = 0;
   __syncthreads();
 #pragma unroll
   for (int j = 0; j < kSortItems; j++)
     ranks[j] = rank_in_warp(digit_of(tile_keys[j], shift), room->counts[warp]);
   __syncthreads();
-  sum_warps<kSortThreads>(room->counts, threadIdx.x);
-  room->starts[threadIdx.x] = sum_before<kSortThreads>(totals[threadIdx.x], room->warps) +
-                              counts[threadIdx.x * static_cast<int64_t>(gridDim.x) + blockIdx.x];
+  sum_warps<kSortThreads>(room->counts, own_digit);
+  uint32_t all;
+  room->starts[own_digit] = block_sum_before<kSortThreads>(total, room->warps, &all) + before;
   __syncthreads();
 #pragma unroll
   for (int j = 0; j < kSortItems; j++) {
@@ -288,22 +300,24 @@ voltaic_status sort_indices(const voltaic_call* call, const Source& source, int6
   uint32_t* const counts = keys[1] + 3 * n;
   const int64_t tiles = divide_up(n, kSortTile);
   uint32_t* const totals = counts + tiles * kDigits;
-  voltaic_status status = launch(call, make_keys_kernel<Source>, blocks_for(n, kSortThreads),
-                                 kSortThreads, 0, source, n, keys[0]);
+  const dim3 blocks = blocks_for(tiles, 1);
+  const size_t room = kDigits * sizeof(uint32_t);
+  voltaic_status status = VOLTAIC_OK;
   const int32_t* order = nullptr;
   int from = 0;
   for (int shift = 0; shift < bits && status == VOLTAIC_OK; shift += kDigitBits) {
     const bool last = shift + kDigitBits >= bits;
     int32_t* const to = last && order_to ? order_to : orders[1 - from];
     uint32_t* const keys_to = last && order_to ? nullptr : keys[1 - from];
-    status = launch(call, count_digits_kernel, blocks_for(tiles, 1), kSortThreads,
-                    kDigits * sizeof(uint32_t), keys[from], n, shift, counts);
-    if (status == VOLTAIC_OK)
+    status = shift == 0 ? launch(call, count_digits_kernel<Source>, blocks, kSortThreads, room,
+                                 source, n, shift, counts, keys[0])
+                        : launch(call, count_digits_kernel<StoredKeys>, blocks, kSortThreads, room,
+                                 StoredKeys{keys[from]}, n, shift, counts, nullptr);
+    if (status == VOLTAIC_OK && tiles > kFewTiles)
       status = launch(call, sum_tiles_kernel, kDigits, kSortThreads, 0, counts, tiles, totals);
     if (status == VOLTAIC_OK)
-      status = launch(call, place_keys_kernel, blocks_for(tiles, 1), kSortThreads,
-                      sizeof(SortRoom<kSortThreads>), keys[from], order, n, shift, counts, totals,
-                      keys_to, to);
+      status = launch(call, place_keys_kernel, blocks, kSortThreads, sizeof(SortRoom<kSortThreads>),
+                      keys[from], order, n, shift, counts, totals, keys_to, to);
     order = to;
     from = 1 - from;
     if (sorted != nullptr) *sorted = {keys_to, to};

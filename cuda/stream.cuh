@@ -8,10 +8,11 @@
 
 namespace voltaic::cuda {
 
-// Pinned host memory that kernels write to. The first to report wins; the host looks after it has
-// waited, and clears it.
+// Pinned host memory that kernels write to. The first thread to report wins: it makes `state` 1,
+// writes the rest, and makes it 2. Only then does the host, which looks while later kernels run,
+// take it, and makes it 0.
 struct DataError {
-  unsigned claimed;
+  unsigned state;
   int32_t reserved;
   unsigned long long what;  // a host pointer: text that names op and argument
   long long index, value, low, high;
@@ -39,18 +40,22 @@ struct voltaic_stream {
 namespace voltaic::cuda {
 
 // Memory for the length of one call: the next call on the stream may get the same. Null, with the
-// message written, when the card gives none. Never moved: a captured graph keeps its addresses.
-void* scratch(const voltaic_call* call, size_t bytes);
+// message written, when the card gives none. A call that asks again gets the same memory, or other
+// where it must be longer; what it wrote before stays in place as far as `kept` bytes of the first
+// (and pointers into it stay good). Never moved: a captured graph keeps its addresses.
+void* scratch(const voltaic_call* call, size_t bytes, size_t kept = 0);
 
 // Makes a device the calling thread's. Every entry of the backend begins with it: the engine may
-// open a stream on one thread and use it on another.
-inline void use_device(int32_t device) {
+// open a stream on one thread and use it on another. Where memory or a stream is to be made the
+// error must be looked at, or it would be another device's.
+inline cudaError_t use_device(int32_t device) {
   static thread_local int32_t current = -1;
-  if (current == device) return;
-  cudaSetDevice(device);
-  current = device;
+  if (current == device) return cudaSuccess;
+  const cudaError_t error = cudaSetDevice(device);
+  current = error == cudaSuccess ? device : -1;
+  return error;
 }
-inline void use_device(const voltaic_stream* stream) { use_device(stream->device); }
+inline cudaError_t use_device(const voltaic_stream* stream) { return use_device(stream->device); }
 
 // A failed runtime call as a status, its numbers and names in the message.
 voltaic_status runtime_failure(char* message, const char* what, cudaError_t error);

@@ -6,6 +6,7 @@
 // for the ring go directly and block.
 #pragma once
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -17,12 +18,13 @@
 namespace voltaic::cuda {
 
 // What the kernels so far have reported; clears it. `message` has room for VOLTAIC_MESSAGE_LENGTH.
+// What a kernel is just writing is left for a later look.
 inline voltaic_status take_data_error(DataError* error, char* message) {
-  if (static_cast<volatile DataError*>(error)->claimed == 0) return VOLTAIC_OK;
+  if (__atomic_load_n(&error->state, __ATOMIC_ACQUIRE) != 2) return VOLTAIC_OK;
   std::snprintf(message, VOLTAIC_MESSAGE_LENGTH, "%s[%lld] is %lld; expected %lld to %lld",
                 reinterpret_cast<const char*>(error->what), error->index, error->value, error->low,
                 error->high);
-  error->claimed = 0;
+  __atomic_store_n(&error->state, 0u, __ATOMIC_RELEASE);
   return VOLTAIC_ERROR_ARGUMENT;
 }
 
@@ -106,8 +108,10 @@ struct Staging {
     }
     const size_t rounded = bytes == 0 ? 64 : (bytes + 63) / 64 * 64;
     Read read = {nullptr, nullptr, to, bytes, rounded, done, context};
+    size_t ring_before = 0;
     {
       std::unique_lock<std::mutex> lock(mutex);
+      ring_before = ring_at;
       if (ring_at + rounded > kRing) {  // the piece up to the end stays unused
         read.ring_bytes += kRing - ring_at;
         ring_at = 0;
@@ -131,7 +135,9 @@ struct Staging {
     if (failed == cudaSuccess) failed = cudaEventRecord(read.event, stream);
     std::lock_guard<std::mutex> lock(mutex);
     if (failed != cudaSuccess) {
-      // Its room in the ring is lost with the stream: a card that fails here fails from now on.
+      // Its room is the ring's latest. Without it a card that fails would soon make reads wait.
+      ring_at = ring_before;
+      ring_used -= read.ring_bytes;
       if (read.event != nullptr) free_events.push_back(read.event);
       return failed;
     }

@@ -2,6 +2,7 @@
 // loads through import and require, and the command line answers.
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -25,10 +26,14 @@ const check = (ok, what) => {
   console.log(`${ok ? 'ok' : 'not ok'} ${what}`)
 }
 const prebuilt = join('prebuilds', `${process.platform}-${process.arch}`, 'voltaic.node')
+// A CUDA library travels beside the addon, where one has been built: check-cuda.mjs leaves one for two cards.
+const cudaBuilt = join('build-cuda-check', 'libvoltaic_cuda.so')
 const quiet = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }
 
 try {
   execFileSync('npm', ['run', '--silent', 'prebuilds'], quiet)
+  const withCuda = existsSync(cudaBuilt)
+  if (withCuda) copyFileSync(cudaBuilt, join(dirname(prebuilt), 'libvoltaic_cuda.so'))
   execFileSync('npm', ['pack', '--silent', '--pack-destination', scratch], quiet)
   const tarball = readdirSync(scratch).find((file) => file.endsWith('.tgz'))
   check(Boolean(tarball), 'npm pack makes a tarball')
@@ -60,8 +65,26 @@ try {
   )
   const required = run('--input-type=commonjs', '-e', "console.log(typeof require('voltaic').tensor)")
   check(required.stdout?.trim() === 'function', 'require works')
-  const info = run(join('node_modules', 'voltaic', 'dist', 'cli', 'main.js'), 'info')
+  const main = join('node_modules', 'voltaic', 'dist', 'cli', 'main.js')
+  const info = run(main, 'info')
   check(info.status === 0 && /cpu/i.test(info.stdout), 'voltaic info answers')
+  if (withCuda) {
+    // Without its look for a driver, so that the library itself is opened.
+    const { cuda } = JSON.parse(
+      spawnSync('node', [main, 'info', '--json'], {
+        ...options,
+        env: {
+          ...options.env,
+          VOLTAIC_CUDA: 'emulated',
+          VOLTAIC_CUDA_LIBRARY: join(app, 'node_modules', 'voltaic', dirname(prebuilt), 'libvoltaic_cuda.so'),
+        },
+      }).stdout,
+    )
+    check(
+      cuda.devices > 0 || /NVIDIA driver/.test(cuda.reason),
+      `the packed CUDA library opens: ${cuda.reason || `${cuda.devices} devices`}`,
+    )
+  }
 } catch (error) {
   check(false, `${error.message}\n${error.stderr ?? ''}`)
 } finally {

@@ -47,7 +47,8 @@ function take(path, keep = () => true) {
   cpSync(path, join(output, path), {
     recursive: true,
     dereference: true,
-    filter: (source) => keep(source) && !/__pycache__|\.d\.ts$|\.map$|\.tsbuildinfo$/.test(source),
+    filter: (source) =>
+      keep(source) && !/__pycache__|\.d\.ts$|\.ts\.map$|\.js\.map$|\.tsbuildinfo$/.test(source),
   })
 }
 

@@ -1,6 +1,7 @@
 // npm run test:native [-- --sanitize] [-- --only TEXT] [-- --seed N]: builds the native tests with CMake and runs them on
 // every instruction set that this processor has, and on the CUDA backend's emulator in three lane orders, each as another
-// card, one of them rounding as a card may. --sanitize builds with AddressSanitizer and UBSan, in folders of their own.
+// card, one of them rounding as a card may; the whole, unsanitized run also has the products of matrices go the way of a matmul
+// library. --sanitize builds with AddressSanitizer and UBSan, in folders of their own.
 import { spawn, spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
@@ -52,17 +53,35 @@ const runs = [
 }))
 for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated'])
   runs.push({ name: level, backend: `cpu:${level}`, env: {} })
+if (args.length === 0) {
+  runs.push({
+    name: 'products in steps',
+    backend: join('build-cuda', 'libvoltaic_emulated.so'),
+    args: ['--only', 'gemm', '--seeds', '8'],
+    env: { VOLTAIC_GEMM: 'unfused' },
+  })
+  runs.push({
+    name: 'the matmul library',
+    command: process.execPath,
+    args: ['scripts/test-matmul-library.mjs', '--backend-tests', join(folder, 'voltaic_tests')],
+    env: {},
+  })
+}
 
 const sum = { passed: 0, failed: 0, skipped: 0 }
 
 /** One run of the tests, its output kept together. */
-function runOne({ name, backend, env }) {
+function runOne({ name, backend, command, args = rest, env }) {
   return new Promise((resolve) => {
     let output = ''
-    const child = spawn(join(folder, 'voltaic_tests'), ['--backend', backend, ...rest], {
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    const child = spawn(
+      command ?? join(folder, 'voltaic_tests'),
+      [...(backend ? ['--backend', backend] : []), ...args],
+      {
+        env: { ...process.env, ...env },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (piece) => {
         output += piece
@@ -70,7 +89,7 @@ function runOne({ name, backend, env }) {
     child.on('close', (status, signal) => {
       console.log(`# ${name}`)
       process.stdout.write(output)
-      const line = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(output)
+      const line = [...output.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1)
       if (!line || (status !== 0 && line[2] === '0')) {
         console.log(`not ok the native tests on ${name} ended with ${signal ?? `status ${status}`}`)
         sum.failed++

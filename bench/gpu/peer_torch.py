@@ -21,7 +21,9 @@ device = torch.device("cpu" if smoke else "cuda")
 aten = torch.ops.aten
 types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 torch.set_float32_matmul_precision("high")
-with contextlib.suppress(Exception):
+with contextlib.suppress(ImportError):  # before PyTorch 2
+    import torch._functorch.config
+
     torch._functorch.config.donated_buffer = False  # backward is repeated over one forward
 
 
@@ -293,7 +295,7 @@ ops = dict(copy=copy, product=product, attention=attention, gelu=gelu, layer_nor
 
 
 def clean():
-    with contextlib.suppress(Exception):
+    if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()  # its limit on versions of one function counts over requests
     gc.collect()
     if not smoke:

@@ -74,7 +74,7 @@ export function markdown(results) {
       results.card
         ? `Card: ${results.card.name}, driver ${results.card.driver}, ${results.card.memory}.`
         : '',
-      `Voltaic ${results.version}: ${device.instructionSet}, ${device.buildInfo}${device.matmulLibrary ? `; ${device.matmulLibrary}` : ''}.`,
+      `Voltaic ${results.version}: ${device.instructionSet}, ${device.buildInfo}${device.matmulLibrary ? `; products: ${device.matmulLibrary}` : ''}.`,
       results.torch
         ? `PyTorch ${results.torch.torch}, CUDA ${results.torch.cuda}.`
         : 'No Python with PyTorch: nothing to compare with.',

@@ -1,7 +1,7 @@
 // The part of tap that the device's tests use, for the bundle: tap itself is 142 MB. Same names, same output line at the end.
 // npm run gpu:bundle puts it where `import t from 'tap'` finds it.
 import assert from 'node:assert'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -19,6 +19,18 @@ function matches(value, pattern) {
   if (typeof pattern !== 'object' || pattern === null) return Object.is(value, pattern)
   if (typeof value !== 'object' || value === null) return false
   return Object.entries(pattern).every(([key, wanted]) => matches(value[key], wanted))
+}
+
+/** Writes a tree of folders (objects) and files (text or bytes). */
+function writeTree(folder, tree) {
+  for (const [name, content] of Object.entries(tree)) {
+    const place = join(folder, name)
+    if (typeof content === 'string' || ArrayBuffer.isView(content)) writeFileSync(place, content)
+    else {
+      mkdirSync(place)
+      writeTree(place, content)
+    }
+  }
 }
 
 const holds = (compare, ...values) => {
@@ -66,6 +78,13 @@ class Tap {
   strictSame = (found, wanted, what) =>
     this.#compare(holds(assert.deepStrictEqual, found, wanted), found, wanted, what)
   match = (found, pattern, what) => this.#compare(matches(found, pattern), found, pattern, what)
+  type = (found, wanted, what) =>
+    this.#compare(
+      typeof wanted === 'string' ? typeof found === wanted : matches(found, wanted),
+      found,
+      wanted,
+      what,
+    )
   comment = (...text) => console.log('#', ...text)
   setTimeout = () => undefined
   teardown = (cleanup) => cleanups.push(cleanup)
@@ -99,8 +118,9 @@ class Tap {
     return this.#threw(error, wanted, what)
   }
 
-  testdir = () => {
+  testdir = (tree = {}) => {
     const folder = mkdtempSync(join(tmpdir(), 'voltaic-test-'))
+    writeTree(folder, tree)
     cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
     return folder
   }

@@ -245,6 +245,14 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchTimeout = 702,
+  cudaErrorHardwareStackError = 714,
+  cudaErrorIllegalInstruction = 715,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorInvalidAddressSpace = 717,
+  cudaErrorInvalidPc = 718,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900
 };
@@ -316,6 +324,10 @@ cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
 }
 
 namespace voltaic::emulator {
+
+// From now on calls that reach the card fail with `error`, as they do on one after a kernel's
+// fault; cudaSuccess mends it, which nothing does on a card.
+void break_card(cudaError_t error);
 
 // Runs a kernel at once, or notes it down while its stream is being captured. The error also stands
 // in cudaGetLastError().

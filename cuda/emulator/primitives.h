@@ -87,6 +87,7 @@ inline float fast_exp2(float x) {
   return exact;
 #endif
 }
+inline float fast_reciprocal(float x) { return std::fabs(x) > 0x1p126f ? 0.0f : 1.0f / x; }
 
 }  // namespace
 }  // namespace voltaic

@@ -5,6 +5,7 @@
 // which kernels a backend picks by them is tested that way.
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
@@ -30,6 +31,7 @@ namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local std::string launch_failure;
+std::atomic<cudaError_t> broken{cudaSuccess};
 
 cudaError_t set_error(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -37,6 +39,7 @@ cudaError_t set_error(cudaError_t error) {
 }
 
 cudaError_t do_or_note(cudaStream_t stream, std::function<cudaError_t()> work) {
+  if (broken != cudaSuccess) return set_error(broken);
   if (stream != nullptr && stream->capture) {
     stream->capture->work.push_back(std::move(work));
     return cudaSuccess;
@@ -54,6 +57,8 @@ int architecture() {
 }
 
 }  // namespace
+
+void break_card(cudaError_t error) { broken = error; }
 
 cudaError_t launch_body(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                         std::function<void()> body) {
@@ -159,6 +164,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (broken != cudaSuccess) return set_error(broken);
   return stream->capture ? set_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
@@ -181,9 +187,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   event->recorded = std::chrono::steady_clock::now();
-  return cudaSuccess;
+  return set_error(broken);
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return set_error(broken); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - begin->recorded).count();
   return cudaSuccess;

@@ -56,7 +56,7 @@ export function resolveHardware(
 
 /**
  * The choices among a matmul library's algorithms, before the first step: the checkpoint's, so that the bits repeat, and with `tune`
- * new ones for products that have none yet.
+ * new ones for products that have none yet. Never those of an earlier run of the process. Notes what was asked for and is not so.
  */
 export async function restoreMatmulChoices(
   device: Device,
@@ -71,6 +71,14 @@ export async function restoreMatmulChoices(
       if (!(error instanceof VoltaicError) || error.code !== 'ERR_UNSUPPORTED') throw error
       notes.push(whenRefused(error.message))
     }
+  }
+  if (device.kind !== 'cpu') {
+    await setDeviceSetting(device, 'matmul', '')
+    // It is looked for when a device is first used, and our own kernels take its place without a word.
+    const named = process.env.VOLTAIC_CUBLASLT
+    const { matmulLibrary } = deviceInfo(device)
+    if (named && named !== 'off' && !matmulLibrary.startsWith('cuBLASLt '))
+      notes.push(`VOLTAIC_CUBLASLT=${named} has no effect; the matmul library is ${matmulLibrary}`)
   }
   // On another kind of device than the run's, a note has said that the bits will differ.
   if (state?.matmul !== undefined && device.kind !== 'cpu')

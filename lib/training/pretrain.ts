@@ -197,6 +197,8 @@ class PretrainingRun {
       // The device works on this step while the numbers of the one before are read.
       const previous = this.#queued
       this.#queued = { step, epoch: batches[0]?.epoch ?? 0, numbers }
+      // Its failure is met when its turn comes; when the step before fails, it never does.
+      numbers.catch(() => undefined)
       if (previous !== undefined) yield await this.#account(previous)
       if (this.#isBoundary(step + 1)) {
         const done = await this.#account(this.#queued)

@@ -14,13 +14,6 @@ namespace {
 
 constexpr int64_t kGrain = 16384;
 
-voltaic_status unknown_kind(const voltaic_call* call, const char* op) {
-  return fail(
-      call, VOLTAIC_ERROR_ARGUMENT,
-      "%s: activation is %g, expected 0 (gelu), 1 (gelu_tanh), 2 (relu), 3 (tanh) or 4 (sigmoid)",
-      op, attribute(call, 0));
-}
-
 template <class T>
 voltaic_status forward(const voltaic_call* call) {
   const T* x = data<const T>(call, 0);
@@ -32,7 +25,7 @@ voltaic_status forward(const voltaic_call* call) {
       });
     });
   });
-  return known ? VOLTAIC_OK : unknown_kind(call, "activation_forward");
+  return known ? VOLTAIC_OK : unknown_activation(call, "activation_forward");
 }
 
 template <class T>
@@ -48,7 +41,7 @@ voltaic_status backward(const voltaic_call* call) {
       });
     });
   });
-  return known ? VOLTAIC_OK : unknown_kind(call, "activation_backward");
+  return known ? VOLTAIC_OK : unknown_activation(call, "activation_backward");
 }
 
 voltaic_status activation_forward(const voltaic_call* call) {

@@ -7,13 +7,11 @@
 // 4e-6 of it out to -12, which is 7e-8 for every negative x; derivatives are within 2e-7. NaN in,
 // NaN out; gelu of infinity is infinity, of -infinity -0.
 #pragma once
+#include "../engine/activation_kinds.h"
 #include "simd_math.h"
 
 namespace voltaic {
 namespace {
-
-enum ActivationKind { kGelu = 0, kGeluTanh = 1, kRelu = 2, kTanh = 3, kSigmoid = 4 };
-constexpr int kActivationKinds = 5;
 
 VOLTAIC_INLINE vfloat vrelu(vfloat x) { return vmax(splat(0.0f), x); }
 VOLTAIC_INLINE vfloat vrelu_gradient(vfloat x) {
@@ -78,37 +76,6 @@ VOLTAIC_INLINE vfloat activate_gradient(vfloat x) {
   if constexpr (kind == kRelu) return vrelu_gradient(x);
   if constexpr (kind == kTanh) return vtanh_gradient(x);
   if constexpr (kind == kSigmoid) return vsigmoid_gradient(x);
-}
-
-template <int kind>
-struct Activation {
-  static constexpr int value = kind;
-};
-
-// Calls body with the kind as a type:
-//   with_activation(kind, [&](auto activation) { ... activate<activation.value>(x) ... })
-// Returns false, and calls nothing, when there is no such kind.
-template <class Body>
-inline bool with_activation(int64_t kind, Body&& body) {
-  switch (kind) {
-    case kGelu:
-      body(Activation<kGelu>{});
-      return true;
-    case kGeluTanh:
-      body(Activation<kGeluTanh>{});
-      return true;
-    case kRelu:
-      body(Activation<kRelu>{});
-      return true;
-    case kTanh:
-      body(Activation<kTanh>{});
-      return true;
-    case kSigmoid:
-      body(Activation<kSigmoid>{});
-      return true;
-    default:
-      return false;
-  }
 }
 
 // The kind chosen a vector at a time, where a loop of its own for each kind is not worth its code.

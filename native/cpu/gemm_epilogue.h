@@ -1,13 +1,12 @@
 // What happens to a tile of finished sums on its way into c, while it is in L1:
 // alpha, beta * c, bias, activation or its derivative, column sums, rounding to c's type.
 #pragma once
+#include "../engine/gemm_arguments.h"
 #include "activation_functions.h"
 #include "kernel.h"
 
 namespace voltaic {
 namespace {
-
-enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
 
 // Rows of c, and of saved where it is given, are n elements long.
 template <class F, class G>

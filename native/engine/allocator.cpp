@@ -67,12 +67,18 @@ voltaic_status CachingAllocator::reserve(size_t bytes, void** out, std::string& 
   char detail[VOLTAIC_MESSAGE_LENGTH] = "";
   const bool over =
       statistics_.limit_bytes > 0 && statistics_.reserved_bytes + bytes > statistics_.limit_bytes;
-  if (!over && backend_->memory_allocate(device_, bytes, out, detail) == VOLTAIC_OK) {
+  const voltaic_status status =
+      over ? VOLTAIC_ERROR_OUT_OF_MEMORY : backend_->memory_allocate(device_, bytes, out, detail);
+  if (status == VOLTAIC_OK) {
     statistics_.system_allocations++;
     statistics_.reserved_bytes += bytes;
     if (statistics_.reserved_bytes > statistics_.peak_reserved_bytes)
       statistics_.peak_reserved_bytes = statistics_.reserved_bytes;
     return VOLTAIC_OK;
+  }
+  if (status != VOLTAIC_ERROR_OUT_OF_MEMORY) {  // a device that failed has no memory for anyone
+    message = std::string(backend_->name) + ": " + detail;
+    return status;
   }
   message = "out of memory on " + std::string(backend_->name) + ": " + megabytes(bytes) +
             " asked, " + megabytes(statistics_.allocated_bytes) + " in live tensors, " +

@@ -241,6 +241,35 @@ t.test('a failed read is that read’s, and later ones are right', needsCuda, as
   for (const handle of [x, long]) release(handle)
 })
 
+t.test(
+  'an index out of range inside of a graph is the next read’s error, and no launch’s after it',
+  needsCuda,
+  async (t) => {
+    const device = cuda()
+    const x = allocate(device, 'float32', [3, 2])
+    upload(x, new Float32Array(6).fill(2))
+    const index = allocate(device, 'int32', [2])
+    const y = allocate(device, 'float32', [2, 2])
+    const graph = capture(device, () => run('gather_rows', [x, index, y], []))
+    const gathered = (second: number): Promise<ArrayBuffer> => {
+      upload(index, Int32Array.of(0, second))
+      graph.launch()
+      return download(y)
+    }
+    const wrong = { code: 'ERR_ARGUMENT', message: /gather_rows.*\[1\] is 3; expected 0 to 2/ }
+    const reads = [gathered(2), gathered(3), gathered(1), gathered(3)] as const
+    // Queued in one go: each report is the read's that follows it, or where later launches run by then, an earlier one's.
+    const answers = await Promise.allSettled(reads)
+    t.ok(answers.filter(({ status }) => status === 'rejected').length >= 1)
+    for (const answer of answers) if (answer.status === 'rejected') t.match(answer.reason, wrong)
+    await synchronize(device).catch((error) => t.match(error, wrong))
+    await t.rejects(gathered(3), wrong)
+    t.same([...new Float32Array(await gathered(2))], [2, 2, 2, 2])
+    graph.dispose()
+    for (const handle of [x, index, y]) release(handle)
+  },
+)
+
 t.test('settings are texts; the CPU has none', needsCuda, async (t) => {
   t.type(await deviceSetting(cuda(), 'matmul'), 'string')
   await t.rejects(deviceSetting(cuda(), 'colour'), { code: 'ERR_ARGUMENT', message: /colour.*matmul/ })

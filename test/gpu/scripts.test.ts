@@ -101,3 +101,13 @@ t.test("PyTorch's compiled step goes into its step's row, and comes after it", a
     t.ok(row >= 0 && row < plan.findIndex((item) => item.kind === 'compiled' && item.step === step))
   }
 })
+
+t.test('the stand-in for tap has what the tests of the device use', async (t) => {
+  const standIn = readFileSync(join(root, 'bench', 'gpu', 'tap-stand-in.mjs'), 'utf8')
+  for (const folder of ['electra', 'cuda', 'tensor'])
+    for (const name of readdirSync(join(root, 'test', folder))) {
+      const used = readFileSync(join(root, 'test', folder, name), 'utf8').matchAll(/\bt\.(\w+)\(/g)
+      for (const [, method] of new Set(used))
+        t.match(standIn, new RegExp(`^  ${method} = `, 'm'), `${folder}/${name} uses t.${method}`)
+    }
+})

@@ -232,6 +232,10 @@ TEST(attention_of_no_tokens_and_of_empty_sequences_works) {
     Problem none = make_problem(random, random.float_dtype(), Array::of_ints({1}, {0}), 2, 8, 0.1);
     EXPECT(none.forward());
     EXPECT(none.backward());
+    Problem headless =
+        make_problem(random, random.float_dtype(), Array::of_ints({2}, {0, 200}), 0, 8, 0);
+    EXPECT(headless.forward());
+    EXPECT(headless.backward());
     Problem empty =
         make_problem(random, random.float_dtype(), Array::of_ints({4}, {0, 0, 0, 0}), 2, 8, 0);
     EXPECT(empty.forward());

@@ -49,6 +49,62 @@ std::vector<double> expected_logits(const Head& head) {
   return result;
 }
 
+void check_forward(Head& head) {
+  const Array before = head.metrics;
+  EXPECT(head.forward());
+  const std::vector<double> logits = expected_logits(head);
+  EXPECT_CLOSE(head.logits, logits, 2e-6);
+  double loss = 0;
+  int64_t valid = 0;
+  std::vector<int64_t> metrics;
+  for (double x : before.values()) metrics.push_back(static_cast<int64_t>(x));
+  for (int64_t t = 0; t < head.tokens(); t++) {
+    const int32_t label = head.labels.ints()[t];
+    if (label == -100) continue;
+    const double x = logits[static_cast<size_t>(t)];
+    loss += std::fmax(x, 0) - x * label + std::log1p(std::exp(-std::fabs(x)));
+    valid++;
+    const double got =
+        head.logits.at(t);  // the metrics are those of the logits that were given out
+    metrics[got > 0 ? (label ? 0 : 1) : (label ? 3 : 2)]++;
+    const double place = std::floor((got + 16) * 64);
+    metrics[static_cast<size_t>(4 + (label ? 0 : 2048) + std::fmin(std::fmax(place, 0), 2047))]++;
+  }
+  EXPECT_CLOSE(head.loss, Doubles{valid ? loss / static_cast<double>(valid) : 0}, 2e-6);
+  EXPECT_EQUAL(head.valid, Integers{valid});
+  if (head.with_metrics) EXPECT_EQUAL(head.metrics, metrics);
+}
+
+void check_gradients(Random& random, Head& head) {
+  const int64_t tokens = head.tokens();
+  EXPECT(head.forward());
+  Array upstream = random.array(VOLTAIC_FLOAT32, {1}, 0.5, 50);
+  Array hidden_gradient(head.hidden.dtype, {tokens, head.width()});
+  Array weight_gradient = random.array(VOLTAIC_FLOAT32, {1, head.width()});
+  Array bias_gradient = random.array(VOLTAIC_FLOAT32, {1});
+  std::vector<double> weight_expected = weight_gradient.values(),
+                      bias_expected = bias_gradient.values(), hidden_expected;
+  const double valid = head.valid.at(0);
+  for (int64_t t = 0; t < tokens; t++) {
+    const int32_t label = head.labels.ints()[t];
+    const double g =
+        label == -100 ? 0
+                      : upstream.at(0) / valid * (1 / (1 + std::exp(-head.logits.at(t))) - label);
+    bias_expected[0] += g;
+    for (int64_t i = 0; i < head.width(); i++) {
+      hidden_expected.push_back(g * head.weight.at(i));
+      weight_expected[static_cast<size_t>(i)] += g * head.hidden.at(t * head.width() + i);
+    }
+  }
+  EXPECT(run("discriminator_head_backward",
+             {&upstream, &head.hidden, &head.weight, &head.labels, &head.logits, &head.valid,
+              &hidden_gradient, &weight_gradient, &bias_gradient}));
+  EXPECT_CLOSE(hidden_gradient, hidden_expected, 2e-6);
+  EXPECT_CLOSE(weight_gradient, weight_expected,
+               1e-5);  // sums of hundreds of terms of either sign
+  EXPECT_CLOSE(bias_gradient, bias_expected, 1e-5);
+}
+
 }  // namespace
 
 TEST(discriminator_head_matches_the_reference_on_random_shapes) {
@@ -56,29 +112,7 @@ TEST(discriminator_head_matches_the_reference_on_random_shapes) {
     const int64_t width = random.next() % 6 == 0 ? 8 * random.integer(17, 100) : random.size(130);
     Head head = make_head(random, random.float_dtype(), random.size(130), width, 2);
     head.with_metrics = random.next() % 4 != 0;
-    const Array before = head.metrics;
-    EXPECT(head.forward());
-    const std::vector<double> logits = expected_logits(head);
-    EXPECT_CLOSE(head.logits, logits, 2e-6);
-    double loss = 0;
-    int64_t valid = 0;
-    std::vector<int64_t> metrics;
-    for (double x : before.values()) metrics.push_back(static_cast<int64_t>(x));
-    for (int64_t t = 0; t < head.tokens(); t++) {
-      const int32_t label = head.labels.ints()[t];
-      if (label == -100) continue;
-      const double x = logits[static_cast<size_t>(t)];
-      loss += std::fmax(x, 0) - x * label + std::log1p(std::exp(-std::fabs(x)));
-      valid++;
-      const double got =
-          head.logits.at(t);  // the metrics are those of the logits that were given out
-      metrics[got > 0 ? (label ? 0 : 1) : (label ? 3 : 2)]++;
-      const double place = std::floor((got + 16) * 64);
-      metrics[static_cast<size_t>(4 + (label ? 0 : 2048) + std::fmin(std::fmax(place, 0), 2047))]++;
-    }
-    EXPECT_CLOSE(head.loss, Doubles{valid ? loss / static_cast<double>(valid) : 0}, 2e-6);
-    EXPECT_EQUAL(head.valid, Integers{valid});
-    if (head.with_metrics) EXPECT_EQUAL(head.metrics, metrics);
+    check_forward(head);
   }
 }
 
@@ -119,32 +153,20 @@ TEST(discriminator_head_gradients_match_the_reference_and_accumulate) {
     // Now and then more columns than a warp of a card has at once.
     const int64_t width = random.next() % 6 == 0 ? 8 * random.integer(33, 70) : random.size(100);
     Head head = make_head(random, random.float_dtype(), tokens, width, 1);
-    EXPECT(head.forward());
-    Array upstream = random.array(VOLTAIC_FLOAT32, {1}, 0.5, 50);
-    Array hidden_gradient(head.hidden.dtype, {tokens, head.width()});
-    Array weight_gradient = random.array(VOLTAIC_FLOAT32, {1, head.width()});
-    Array bias_gradient = random.array(VOLTAIC_FLOAT32, {1});
-    std::vector<double> weight_expected = weight_gradient.values(),
-                        bias_expected = bias_gradient.values(), hidden_expected;
-    const double valid = head.valid.at(0);
-    for (int64_t t = 0; t < tokens; t++) {
-      const int32_t label = head.labels.ints()[t];
-      const double g =
-          label == -100 ? 0
-                        : upstream.at(0) / valid * (1 / (1 + std::exp(-head.logits.at(t))) - label);
-      bias_expected[0] += g;
-      for (int64_t i = 0; i < head.width(); i++) {
-        hidden_expected.push_back(g * head.weight.at(i));
-        weight_expected[static_cast<size_t>(i)] += g * head.hidden.at(t * head.width() + i);
+    check_gradients(random, head);
+  }
+}
+
+TEST(discriminator_head_takes_arrays_that_start_at_any_element) {
+  Random random(12);
+  for (int64_t elements : {1, 4}) {  // four begin at 16 bytes in fp32, not in bf16
+    const Shifted shifted(elements);
+    for (int64_t width : {8, 256, 520})
+      for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+        Head head = make_head(random, dtype, 70, width, 1);
+        check_forward(head);
+        check_gradients(random, head);
       }
-    }
-    EXPECT(run("discriminator_head_backward",
-               {&upstream, &head.hidden, &head.weight, &head.labels, &head.logits, &head.valid,
-                &hidden_gradient, &weight_gradient, &bias_gradient}));
-    EXPECT_CLOSE(hidden_gradient, hidden_expected, 2e-6);
-    EXPECT_CLOSE(weight_gradient, weight_expected,
-                 1e-5);  // sums of hundreds of terms of either sign
-    EXPECT_CLOSE(bias_gradient, bias_expected, 1e-5);
   }
 }
 

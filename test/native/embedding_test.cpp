@@ -190,6 +190,24 @@ TEST(embedding_backward_sums_words_that_come_over_a_thousand_times) {
   }
 }
 
+TEST(embedding_takes_arrays_that_start_at_any_element) {
+  Random random(29);
+  for (int64_t elements : {1, 4}) {  // four begin at 16 bytes in fp32, not in bf16
+    const Shifted shifted(elements);
+    for (int64_t width : {8, 256, 1032})
+      for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+        Block block(random, dtype, 70, width, 12);
+        check(random, block, dtype, 0.1, 3);
+      }
+  }
+}
+
+TEST(embedding_backward_sorts_more_tokens_than_one_block_of_a_card) {
+  Random random(30);
+  Block block(random, VOLTAIC_FLOAT32, 3001, 4, 700);
+  check(random, block, VOLTAIC_FLOAT32, 0, 0);
+}
+
 TEST(embedding_backward_takes_numbers_of_three_bytes) {
   Random random(28);
   Block block(random, VOLTAIC_FLOAT32, 70, 1, 70000);

@@ -109,6 +109,23 @@ TEST(allocator_limit_is_an_error_with_numbers) {
   allocator.release(b);
 }
 
+TEST(allocator_tells_a_broken_device_from_a_full_one) {
+  voltaic_backend broken = *backend();
+  broken.name = "card";
+  broken.memory_allocate = [](int32_t, size_t, void**, char* message) {
+    std::strcpy(message, "asking for 1 MB failed: misaligned address");
+    return VOLTAIC_ERROR_RUNTIME;
+  };
+  CachingAllocator allocator(&broken, 0, 0);
+  Block block;
+  std::string message;
+  for (size_t bytes : {100, 10 << 20}) {
+    EXPECT(allocator.allocate(bytes, block, message, [] {}) == VOLTAIC_ERROR_RUNTIME);
+    EXPECT_TEXT(message == "card: asking for 1 MB failed: misaligned address", message);
+  }
+  EXPECT(allocator.statistics().reserved_bytes == 0);
+}
+
 TEST(allocator_pools_keep_their_blocks) {
   CachingAllocator allocator(backend(), 0, 0);
   std::string message;

@@ -341,6 +341,12 @@ Shifted::~Shifted() { state.shift = 0; }
 voltaic_status last_status() { return state.status; }
 const std::string& last_message() { return state.message; }
 const std::string& backend_name() { return state.name; }
+std::string matmul_library() {
+  voltaic_device_info info = {};
+  info.struct_size = sizeof info;
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  return state.backend->device_info(0, &info, message) == VOLTAIC_OK ? info.matmul_library : "";
+}
 
 bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance,
                   const char* file, int line, const std::string& text,
@@ -350,20 +356,20 @@ bool expect_close(const Array& actual, const std::vector<double>& expected, doub
   double sum = 0;
   for (double value : expected) sum += std::isfinite(value) ? value * value : 0;
   const double scale = expected.empty() ? 0 : std::sqrt(sum / static_cast<double>(expected.size()));
-  const bool bf16 = actual.dtype == VOLTAIC_BFLOAT16;
+  const bool sixteen = actual.dtype == VOLTAIC_BFLOAT16 || sixteen_bit != nullptr;
   double error = 0, allowed = 0;
   for (size_t i = 0; i < expected.size(); i++) {
     const double value = actual.at(static_cast<int64_t>(i)), want = expected[i];
     if (std::isnan(want) && std::isnan(value)) continue;
     if (std::isinf(want) && value == want) continue;
     const double difference = std::fabs(value - want);
-    if (bf16) {
+    if (sixteen) {
       error += difference * difference;
       const double plain =
           (sixteen_bit ? (*sixteen_bit)[i] : round_to(VOLTAIC_BFLOAT16, want)) - want;
       allowed += plain * plain;
     }
-    const double bound = bf16 ? INFINITY : tolerance * (scale + std::fabs(want));
+    const double bound = sixteen ? INFINITY : tolerance * (scale + std::fabs(want));
     if (!(difference <= bound)) {
       char detail[200];
       std::snprintf(detail, sizeof detail,
@@ -372,13 +378,13 @@ bool expect_close(const Array& actual, const std::vector<double>& expected, doub
       return expect(false, file, line, text + detail);
     }
   }
-  if (bf16) {
+  if (sixteen) {
     const double n = static_cast<double>(expected.empty() ? 1 : expected.size());
     error = std::sqrt(error / n);
     allowed = 2 * std::sqrt(allowed / n) + tolerance * scale;
     if (!(error <= allowed)) {
       char detail[160];
-      std::snprintf(detail, sizeof detail, ": bf16 error %.3g over the allowed %.3g", error,
+      std::snprintf(detail, sizeof detail, ": 16-bit error %.3g over the allowed %.3g", error,
                     allowed);
       return expect(false, file, line, text + detail);
     }

@@ -118,6 +118,8 @@ struct Shifted {
 voltaic_status last_status();
 const std::string& last_message();
 const std::string& backend_name();
+// What the device says about a library for products; empty where its backend looks for none.
+std::string matmul_library();
 
 // ---- comparison
 // fp32: every |actual - expected| <= tolerance * (scale + |expected|), scale the root mean square
@@ -125,6 +127,7 @@ const std::string& backend_name();
 // 16-bit computation's results:
 //       twice the error of `sixteen_bit` (default: expected rounded to bf16) against expected, plus
 //       tolerance * scale.
+// fp32 with `sixteen_bit`, for what was summed from 16-bit numbers: the same rule as bf16.
 // NaN where none is expected fails. Returns whether it held and counts the check.
 bool expect_close(const Array& actual, const std::vector<double>& expected, double tolerance,
                   const char* file, int line, const std::string& text,

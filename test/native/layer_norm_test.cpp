@@ -163,6 +163,18 @@ TEST(layer_norm_takes_rows_of_every_width) {
     }
 }
 
+TEST(layer_norm_rows_may_start_at_any_element) {
+  Random random(33);
+  for (int64_t elements : {1, 4}) {  // four begin at 16 bytes in fp32, not in bf16
+    const Shifted shifted(elements);
+    for (int64_t width : {8, 256, 1024, 1032})
+      for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+        check_plain(random, dtype, 19, width);
+        check_fused(random, dtype, 11, width, 0.1);
+      }
+  }
+}
+
 TEST(layer_norm_over_many_blocks_of_narrow_rows_sums_its_parameter_gradients) {
   Random random(32);
   check_plain(random, VOLTAIC_FLOAT32, 1111, 8);

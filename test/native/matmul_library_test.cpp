@@ -154,7 +154,8 @@ struct Product {
   int64_t batch = 1, gap = 0;
   bool share_a = false, share_b = false, bias = false;
   int32_t c_dtype = VOLTAIC_BFLOAT16;
-  int64_t offset = 0;  // of all arrays, in elements
+  int64_t offset = 0;   // of all arrays, in elements
+  int64_t padding = 0;  // behind the rows of a and b
 };
 
 // Random inputs for a product, and its result in double precision.
@@ -165,10 +166,14 @@ struct Case {
   std::vector<double> expected;
 
   Case(const Product& p_, std::mt19937& random) : p(p_) {
-    const int64_t stride_a = p.share_a ? 0 : p.m * p.k + p.gap;
-    const int64_t stride_b = p.share_b ? 0 : p.k * p.n + p.gap, stride_c = p.m * p.n + p.gap;
-    a = std::make_unique<Array>(VOLTAIC_BFLOAT16, (p.batch - 1) * stride_a + p.m * p.k, p.offset);
-    b = std::make_unique<Array>(VOLTAIC_BFLOAT16, (p.batch - 1) * stride_b + p.k * p.n, p.offset);
+    const int64_t leading_a = (p.transpose_a ? p.m : p.k) + p.padding;
+    const int64_t leading_b = (p.transpose_b ? p.k : p.n) + p.padding;
+    const int64_t item_a = (p.transpose_a ? p.k : p.m) * leading_a;
+    const int64_t item_b = (p.transpose_b ? p.n : p.k) * leading_b;
+    const int64_t stride_a = p.share_a ? 0 : item_a + p.gap;
+    const int64_t stride_b = p.share_b ? 0 : item_b + p.gap, stride_c = p.m * p.n + p.gap;
+    a = std::make_unique<Array>(VOLTAIC_BFLOAT16, (p.batch - 1) * stride_a + item_a, p.offset);
+    b = std::make_unique<Array>(VOLTAIC_BFLOAT16, (p.batch - 1) * stride_b + item_b, p.offset);
     c = std::make_unique<Array>(p.c_dtype, (p.batch - 1) * stride_c + p.m * p.n, p.offset);
     bias = std::make_unique<Array>(VOLTAIC_FLOAT32, p.n, p.offset);
     a->fill(random);
@@ -181,8 +186,9 @@ struct Case {
         for (int64_t j = 0; j < p.n; j++) {
           double sum = 0;
           for (int64_t q = 0; q < p.k; q++)
-            sum += double(a->at(item * stride_a + (p.transpose_a ? q * p.m + i : i * p.k + q))) *
-                   b->at(item * stride_b + (p.transpose_b ? j * p.k + q : q * p.n + j));
+            sum += double(a->at(item * stride_a +
+                                (p.transpose_a ? q * leading_a + i : i * leading_a + q))) *
+                   b->at(item * stride_b + (p.transpose_b ? j * leading_b + q : q * leading_b + j));
           double& at = expected[size_t(item * stride_c + i * p.n + j)];
           at = p.alpha * sum + (p.beta != 0 ? p.beta * at : 0) + (p.bias ? bias->at(j) : 0);
         }
@@ -202,7 +208,9 @@ struct Case {
                a->data(),
                b->data(),
                c->data(),
-               p.bias ? static_cast<const float*>(bias->data()) : nullptr};
+               p.bias ? static_cast<const float*>(bias->data()) : nullptr,
+               p.padding > 0 ? leading_a : 0,
+               p.padding > 0 ? leading_b : 0};
   }
 
   // fp32 output: rounding of sums of up to 80 terms. bf16: half a unit in the last of 8 bits, twice
@@ -256,6 +264,7 @@ void products() {
       p.bias = chance();
       p.c_dtype = chance() ? VOLTAIC_FLOAT32 : VOLTAIC_BFLOAT16;
       p.offset = random() % 4;
+      p.padding = random() % 3;
       Case it(p, random);
       expect(done(stream, it), __LINE__,
              "round " + std::to_string(round) + ": " + std::to_string(p.m) + "x" +
@@ -282,6 +291,9 @@ void choices_are_kept() {
   p.k = 8;
   EXPECT(done(stream, p));
   EXPECT(seen("fake_cublaslt_heuristics") == 3);
+  p.padding = 2;  // so are rows that lie apart
+  EXPECT(done(stream, p));
+  EXPECT(seen("fake_cublaslt_heuristics") == 4);
 }
 
 void what_it_does_not_take() {
@@ -394,9 +406,10 @@ void choices_round_trip() {
   wide.batch = 3;
   EXPECT(done(first, p) && done(first, wide));
   std::string text = first.choices();
-  EXPECT_TEXT(
-      text, "m=5 n=7 k=6 transposed=00 c=bf16 bias=0 batch=1,0,0,0 aligned=256,256,256 choice=0 ");
-  EXPECT_TEXT(text, "m=5 n=7 k=6 transposed=01 c=fp32 bias=1 batch=3,30,42,35 ");
+  EXPECT_TEXT(text,
+              "m=5 n=7 k=6 transposed=00 leading=6,7 c=bf16 bias=0 batch=1,0,0,0 "
+              "aligned=256,256,256 choice=0 ");
+  EXPECT_TEXT(text, "m=5 n=7 k=6 transposed=01 leading=6,6 c=fp32 bias=1 batch=3,30,42,35 ");
 
   // Another algorithm than the estimate's first: byte 8 is the fake's index.
   const size_t at = text.find("choice=0 ") + 9;
@@ -430,6 +443,7 @@ void choices_round_trip() {
           "from cublaslt 13.1.0 sm_80, here is cublaslt 13.1.0 sm_90");
   refused(text, "m=5", "m=6", VOLTAIC_ERROR_UNSUPPORTED, "refuses an algorithm");
   refused(text, "n=7", "n=x", VOLTAIC_ERROR_ARGUMENT, "damaged: m=5 n=x");
+  refused(text, "leading=6", "leading=5", VOLTAIC_ERROR_ARGUMENT, "damaged");
   refused(text, "bias=0", "bias=3", VOLTAIC_ERROR_ARGUMENT, "damaged");
   refused(text, "choice=3 ", "choice=3 0", VOLTAIC_ERROR_ARGUMENT, "damaged");
   refused(text, "choice=3 ", "choice=3 g", VOLTAIC_ERROR_ARGUMENT, "damaged");
@@ -442,6 +456,56 @@ void choices_round_trip() {
   EXPECT(second.set("on") == VOLTAIC_OK);
   EXPECT(second.choices() == text);
   EXPECT(done(second, p));
+}
+
+// A run that begins has no part in what an earlier one on the stream restored, tuned or switched
+// off.
+void back_to_the_default() {
+  Stream stream;
+  const Product p;
+  const std::string fresh = stream.choices();
+  const auto by_estimate = [&] {
+    return stream.set("") == VOLTAIC_OK && stream.choices() == fresh && done(stream, p) &&
+           seen("fake_cublaslt_last_algorithm") == 0;
+  };
+  EXPECT(done(stream, p));
+  std::string text = stream.choices();
+  text.replace(text.find("choice=0 ") + 25, 2, "03");
+  EXPECT(stream.set(text) == VOLTAIC_OK);
+  EXPECT(done(stream, p));
+  EXPECT(seen("fake_cublaslt_last_algorithm") == 3);
+  EXPECT(by_estimate());
+  EXPECT(stream.set("off") == VOLTAIC_OK);
+  EXPECT(!done(stream, p));
+  EXPECT(by_estimate());
+  EXPECT(stream.set("") == VOLTAIC_OK);
+  EXPECT(stream.set("tune") == VOLTAIC_OK);
+  EXPECT(done(stream, p));
+  EXPECT(seen("fake_cublaslt_last_algorithm") == 2);
+  const int before = seen("fake_cublaslt_matmuls");
+  EXPECT(by_estimate());
+  EXPECT(seen("fake_cublaslt_matmuls") == before + 1);  // nothing timed
+}
+
+// A captured product outlives the choices that it was made with.
+void capture_and_forget() {
+  Stream stream;
+  std::mt19937 random(4);
+  Case it(Product{}, random);
+  cudaStreamBeginCapture(stream.it.handle, cudaStreamCaptureModeRelaxed);
+  stream.it.capturing = true;
+  voltaic_status status = VOLTAIC_ERROR_RUNTIME;
+  EXPECT(stream.multiply(it.problem, &status) && status == VOLTAIC_OK);
+  stream.it.capturing = false;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  cudaStreamEndCapture(stream.it.handle, &graph);
+  cudaGraphInstantiate(&exec, graph, 0);
+  EXPECT(stream.set("") == VOLTAIC_OK);
+  EXPECT(cudaGraphLaunch(exec, stream.it.handle) == cudaSuccess);
+  EXPECT(it.is_right());
+  cudaGraphDestroy(graph);
+  cudaGraphExecDestroy(exec);
 }
 
 void tuning() {
@@ -598,7 +662,9 @@ int main(int count, char** arguments) {
        {with, {"FAKE_CUBLASLT_MATMUL_STATUS", "13"}},
        a_failing_product_says_so},
       {"capture", {with}, capture},
+      {"a capture outlives choices", {with}, capture_and_forget},
       {"choices, written and read", {with}, choices_round_trip},
+      {"back to the default", {with, {"FAKE_CUBLASLT_FASTEST", "2"}}, back_to_the_default},
       {"tuning", {with, {"FAKE_CUBLASLT_FASTEST", "2"}}, tuning},
       {"the oldest version",
        {with, {"FAKE_CUBLASLT_VERSION", "11.4.2"}},

@@ -155,6 +155,27 @@ TEST(adamw_across_its_tasks_is_one_update) {
   EXPECT_CLOSE(arena.parameters, want.p, 1e-6);
 }
 
+TEST(adamw_and_global_norm_take_arrays_that_start_at_any_element) {
+  Random random(6);
+  for (int64_t elements : {1, 2, 4}) {
+    const Shifted shifted(elements);
+    const int64_t n = 33000;
+    Arena arena(n, {0, 700, 1500}, {1, 0, 0.5, 0.01, 0, 0});
+    arena.parameters = random.array(VOLTAIC_FLOAT32, {n});
+    arena.gradients = random.array(VOLTAIC_FLOAT32, {n});
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) squares += arena.gradients.at(i) * arena.gradients.at(i);
+    EXPECT(run("global_norm", {&arena.gradients, &arena.norm}, {1}));
+    EXPECT_CLOSE(arena.norm, std::vector<double>{std::sqrt(squares)}, 3e-7);
+    Reference want{arena.parameters.values(), arena.first.values(), arena.second.values()};
+    EXPECT(arena.step(1));
+    want.step(arena, 1);
+    EXPECT_CLOSE(arena.parameters, want.p, 1e-6);
+    for (int64_t i = 0; i < n; i++)
+      EXPECT(arena.working.at(i) == round_to(VOLTAIC_BFLOAT16, arena.parameters.at(i)));
+  }
+}
+
 TEST(adamw_refuses_a_segment_table_that_does_not_fit) {
   struct Case {
     std::vector<int32_t> starts;

@@ -217,15 +217,16 @@ TEST(random_ops_fill_nothing_when_there_is_nothing) {
 TEST(long_permutations_are_sorted_by_many_blocks) {
   Random random(3);
   Array state = random_state(random);
-  const int64_t n = 8193;
-  Array y(VOLTAIC_INT32, {n});
-  EXPECT(run("permutation", {&state, &y}, {5}));
-  std::vector<std::pair<uint32_t, int64_t>> order;
-  for (int64_t i = 0; i < n; i++) order.push_back({word(state, 5, i), i});
-  std::sort(order.begin(), order.end());
-  std::vector<int64_t> want;
-  for (const auto& entry : order) want.push_back(entry.second);
-  EXPECT_EQUAL(y, want);
+  for (const int64_t n : {8193, 131073 + 2048}) {
+    Array y(VOLTAIC_INT32, {n});
+    EXPECT(run("permutation", {&state, &y}, {5}));
+    std::vector<std::pair<uint32_t, int64_t>> order;
+    for (int64_t i = 0; i < n; i++) order.push_back({word(state, 5, i), i});
+    std::sort(order.begin(), order.end());
+    std::vector<int64_t> want;
+    for (const auto& entry : order) want.push_back(entry.second);
+    EXPECT_EQUAL(y, want);
+  }
 }
 
 TEST(random_numbers_do_not_depend_on_where_they_stand) {

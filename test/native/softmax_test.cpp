@@ -24,6 +24,27 @@ std::vector<double> softmax_of(const std::vector<double>& x, int64_t width, bool
   return y;
 }
 
+void check_rows(Random& random, voltaic_dtype dtype, int64_t rows, int64_t width) {
+  const bool logarithm = random.next() & 1;
+  const std::vector<int64_t> shape = {rows, width};
+  Array x = random.array(dtype, shape, -8, 8), y(dtype, shape);
+  EXPECT(run("softmax_forward", {&x, &y}, {logarithm ? 1.0 : 0.0}));
+  EXPECT_CLOSE(y, softmax_of(x.values(), width, logarithm), 2e-6);
+
+  Array y_gradient = random.array(dtype, shape), x_gradient(dtype, shape);
+  std::vector<double> expected;
+  for (int64_t row = 0; row < rows; row++) {
+    double sum = 0;
+    for (int64_t i = row * width; i < (row + 1) * width; i++)
+      sum += logarithm ? y_gradient.at(i) : y.at(i) * y_gradient.at(i);
+    for (int64_t i = row * width; i < (row + 1) * width; i++)
+      expected.push_back(logarithm ? y_gradient.at(i) - std::exp(y.at(i)) * sum
+                                   : y.at(i) * (y_gradient.at(i) - sum));
+  }
+  EXPECT(run("softmax_backward", {&y, &y_gradient, &x_gradient}, {logarithm ? 1.0 : 0.0}));
+  EXPECT_CLOSE(x_gradient, expected, 5e-6);
+}
+
 std::vector<int64_t> random_shape(Random& random) {
   switch (random.next() % 3) {
     case 0:
@@ -106,26 +127,18 @@ TEST(softmax_and_its_gradient_match_the_reference_on_rows_of_every_length) {
   int64_t seed = 0;
   for (int64_t width : {16, 48, 67, 520, 1031, 4104, 16392, 20001, 32776, 33001}) {
     Random random(static_cast<uint64_t>(++seed));
-    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
-      const bool logarithm = random.next() & 1;
-      const std::vector<int64_t> shape = {width < 100 ? 100 : 2, width};
-      Array x = random.array(dtype, shape, -8, 8), y(dtype, shape);
-      EXPECT(run("softmax_forward", {&x, &y}, {logarithm ? 1.0 : 0.0}));
-      EXPECT_CLOSE(y, softmax_of(x.values(), width, logarithm), 2e-6);
+    for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+      check_rows(random, dtype, width < 100 ? 100 : 2, width);
+  }
+}
 
-      Array y_gradient = random.array(dtype, shape), x_gradient(dtype, shape);
-      std::vector<double> expected;
-      for (int64_t row = 0; row < shape[0]; row++) {
-        double sum = 0;
-        for (int64_t i = row * width; i < (row + 1) * width; i++)
-          sum += logarithm ? y_gradient.at(i) : y.at(i) * y_gradient.at(i);
-        for (int64_t i = row * width; i < (row + 1) * width; i++)
-          expected.push_back(logarithm ? y_gradient.at(i) - std::exp(y.at(i)) * sum
-                                       : y.at(i) * (y_gradient.at(i) - sum));
-      }
-      EXPECT(run("softmax_backward", {&y, &y_gradient, &x_gradient}, {logarithm ? 1.0 : 0.0}));
-      EXPECT_CLOSE(x_gradient, expected, 5e-6);
-    }
+TEST(softmax_rows_may_start_at_any_element) {
+  Random random(11);
+  for (int64_t elements : {1, 4}) {  // four begin at 16 bytes in fp32, not in bf16
+    const Shifted shifted(elements);
+    for (int64_t width : {16, 520, 4104, 33000})
+      for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16})
+        check_rows(random, dtype, width < 100 ? 40 : 2, width);
   }
 }
 

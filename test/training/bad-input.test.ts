@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type PretrainRun, pretrain } from 'voltaic'
+import { type PretrainRun, pretrain, VoltaicError } from 'voltaic'
 import { openCheckpoints } from '../../dist/training/checkpoint.js'
+import { JointTrainer } from '../../dist/training/joint-trainer.js'
 import {
   contentOf,
   corpusText,
@@ -322,4 +323,25 @@ t.test('warnings about the text are said for people', async (t) => {
     stderr,
     /warning .*malformed\.txt: 2 malformed UTF-8 sequences became U\+FFFD, the first near line \d+/,
   )
+})
+
+t.test('a device that fails: the first failure is told, and nothing after it is saved', async (t) => {
+  const failing = options()
+  // Of two steps in a row: the second has been queued when the first is read, and is never asked for.
+  const { queueStep } = JointTrainer.prototype
+  let failures = 0
+  JointTrainer.prototype.queueStep = async function (step, batches) {
+    const numbers = await queueStep.call(this, step, batches)
+    if (step < 10) return numbers
+    failures++
+    throw new VoltaicError('ERR_BACKEND', `step ${step} failed`)
+  }
+  t.teardown(() => {
+    JointTrainer.prototype.queueStep = queueStep
+  })
+  await t.rejects(train(failing), { code: 'ERR_BACKEND', message: /step 10 failed/ })
+  while (failures < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+  // A rejection that nobody handles would end the process about now.
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  t.same(openCheckpoints(failing.output, 3).steps(), [6])
 })
