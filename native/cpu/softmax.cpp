@@ -38,26 +38,39 @@ VOLTAIC_INLINE float largest_of(const T* x, int64_t width) {
   return reduce_max(largest);
 }
 
+// The sum over a row of what add(i, sum) adds for the vector at i. In runs of 64 vectors, whose
+// sums are added then: a lane's rounding grows with the run, not with a row of a vocabulary's
+// length.
+template <class Add>
+VOLTAIC_INLINE float sum_of_row(int64_t width, Add&& add) {
+  constexpr int64_t kRun = 64 * kWidth;
+  vfloat sum = {};
+  for (int64_t start = 0; start < width; start += kRun) {
+    const int64_t end = smaller(start + kRun, width);
+    vfloat of_run = {};
+    for (int64_t i = start; i < end; i += kWidth) of_run = add(i, of_run);
+    sum += of_run;
+  }
+  return reduce_add(sum);
+}
+
 // The sum of exp(x - shift), a NaN among them kept.
 template <class T>
 VOLTAIC_INLINE float sum_of_exponentials(const T* x, int64_t width, float shift) {
-  vfloat sum = {};
-  for (int64_t i = 0; i < width; i += kWidth)
-    sum += vexp(load_or(x + i, width - i, -kInfinity) - shift);
-  return reduce_add(sum);
+  return sum_of_row(width, [&](int64_t i, vfloat sum) {
+    return sum + vexp(load_or(x + i, width - i, -kInfinity) - shift);
+  });
 }
 
 template <class T>
 void softmax_row(const T* x, T* y, int64_t width) {
   const float max = largest_of(x, width);
   if constexpr (sizeof(T) == sizeof(float)) {
-    vfloat sum = {};
-    for (int64_t i = 0; i < width; i += kWidth) {
-      const vfloat e = vexp(load_or(x + i, width - i, -kInfinity) - max);
-      sum += e;
-      store_partial(y + i, e, width - i);
-    }
-    const float inverse = 1.0f / reduce_add(sum);
+    const float inverse = 1.0f / sum_of_row(width, [&](int64_t i, vfloat sum) {
+                            const vfloat e = vexp(load_or(x + i, width - i, -kInfinity) - max);
+                            store_partial(y + i, e, width - i);
+                            return sum + e;
+                          });
     for (int64_t i = 0; i < width; i += kWidth)
       store_partial(y + i, load_partial(y + i, width - i) * inverse, width - i);
   } else {
@@ -77,10 +90,9 @@ void log_softmax_row(const T* x, T* y, int64_t width) {
 
 template <class T>
 void softmax_backward_row(const T* y, const T* y_gradient, T* x_gradient, int64_t width) {
-  vfloat sum = {};
-  for (int64_t i = 0; i < width; i += kWidth)
-    sum = fma(load_partial(y + i, width - i), load_partial(y_gradient + i, width - i), sum);
-  const float total = reduce_add(sum);
+  const float total = sum_of_row(width, [&](int64_t i, vfloat sum) {
+    return fma(load_partial(y + i, width - i), load_partial(y_gradient + i, width - i), sum);
+  });
   for (int64_t i = 0; i < width; i += kWidth)
     store_partial(
         x_gradient + i,
@@ -90,9 +102,8 @@ void softmax_backward_row(const T* y, const T* y_gradient, T* x_gradient, int64_
 
 template <class T>
 void log_softmax_backward_row(const T* y, const T* y_gradient, T* x_gradient, int64_t width) {
-  vfloat sum = {};
-  for (int64_t i = 0; i < width; i += kWidth) sum += load_partial(y_gradient + i, width - i);
-  const float total = reduce_add(sum);
+  const float total = sum_of_row(
+      width, [&](int64_t i, vfloat sum) { return sum + load_partial(y_gradient + i, width - i); });
   for (int64_t i = 0; i < width; i += kWidth)
     store_partial(
         x_gradient + i,
