@@ -5,6 +5,7 @@
 #include <future>
 #include <mutex>
 #include <stdexcept>
+#include <vector>
 
 #include "../../native/cpu/backend.h"
 #include "../../native/engine/allocator.h"
