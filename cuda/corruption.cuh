@@ -322,20 +322,14 @@ voltaic_status corruption_replace(const voltaic_call* call) {
                            data<const int32_t>(call, 2), data<const int32_t>(call, 3),
                            data<int32_t>(call, 4),       data<int32_t>(call, 5),
                            tensor(call, 0).elements,     tensor(call, 1).elements};
-  cuda::use_device(call->stream);
-  if (replace.tokens > 0) {
-    const cudaError_t error =
-        cudaMemsetAsync(replace.labels, 0xFF, static_cast<size_t>(replace.tokens) * sizeof(int32_t),
-                        call->stream->handle);
-    if (error != cudaSuccess) {
-      cudaGetLastError();
-      return cuda::runtime_failure(call->message, "clearing the labels", error);
-    }
-  }
-  voltaic_status status =
-      launch(call, winners_kernel, blocks_for(larger(replace.capacity, 1), kThreads), kThreads, 0,
-             replace, index_check(call, "corruption_replace: count"),
-             index_check(call, "corruption_replace: positions"));
+  voltaic_status status = VOLTAIC_OK;
+  if (replace.tokens > 0)
+    status = fill_bytes(call, replace.labels, 0xFF,
+                        static_cast<size_t>(replace.tokens) * sizeof(int32_t));
+  if (status != VOLTAIC_OK) return status;
+  status = launch(call, winners_kernel, blocks_for(larger(replace.capacity, 1), kThreads), kThreads,
+                  0, replace, index_check(call, "corruption_replace: count"),
+                  index_check(call, "corruption_replace: positions"));
   if (status == VOLTAIC_OK && replace.tokens > 0)
     status =
         launch(call, replace_kernel, blocks_for(replace.tokens, kThreads), kThreads, 0, replace);

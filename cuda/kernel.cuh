@@ -79,6 +79,26 @@ inline voltaic_status launch(const voltaic_call* call, void (*kernel)(Parameters
                               : cuda::runtime_failure(call->message, "the launch", error);
 }
 
+inline voltaic_status queued(const voltaic_call* call, const char* what, cudaError_t error) {
+  if (error == cudaSuccess) return VOLTAIC_OK;
+  cudaGetLastError();
+  return cuda::runtime_failure(call->message, what, error);
+}
+// Queues a copy within the card's memory.
+inline voltaic_status copy_bytes(const voltaic_call* call, void* to, const void* from,
+                                 size_t bytes) {
+  cudaError_t error = cuda::use_device(call->stream);
+  if (error == cudaSuccess)
+    error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, call->stream->handle);
+  return queued(call, "a copy on the card", error);
+}
+// Queues setting every byte to one value.
+inline voltaic_status fill_bytes(const voltaic_call* call, void* to, int value, size_t bytes) {
+  cudaError_t error = cuda::use_device(call->stream);
+  if (error == cudaSuccess) error = cudaMemsetAsync(to, value, bytes, call->stream->handle);
+  return queued(call, "filling memory of the card", error);
+}
+
 // Blocks of `threads` for `items` items, one a thread.
 inline dim3 blocks_for(int64_t items, int64_t threads) {
   return dim3(static_cast<unsigned>(smaller(divide_up(items, threads), kMostBlocks)));

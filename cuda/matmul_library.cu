@@ -115,11 +115,7 @@ voltaic_status prepare_bias(const voltaic_call* call, const Matmul& self, const 
   if (plan.choice.bias == kBiasRounded)
     return launch(call, round_bias_kernel, blocks_for(p.n, 256), 256, 0, p.bias,
                   static_cast<bfloat16*>(room), p.n);
-  const cudaError_t error = cudaMemcpyAsync(room, p.bias, static_cast<size_t>(p.n) * sizeof(float),
-                                            cudaMemcpyDeviceToDevice, call->stream->handle);
-  if (error == cudaSuccess) return VOLTAIC_OK;
-  cudaGetLastError();
-  return runtime_failure(call->message, "copying a bias", error);
+  return copy_bytes(call, room, p.bias, static_cast<size_t>(p.n) * sizeof(float));
 }
 
 struct Timer {

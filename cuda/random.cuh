@@ -175,10 +175,7 @@ voltaic_status drop(const voltaic_call* call) {
   if (status != VOLTAIC_OK || elements == 0) return status;
   if (site.state == nullptr) {
     if (x == y) return VOLTAIC_OK;
-    const cudaError_t error = cudaMemcpyAsync(y, x, static_cast<size_t>(elements) * sizeof(T),
-                                              cudaMemcpyDeviceToDevice, call->stream->handle);
-    return error == cudaSuccess ? VOLTAIC_OK
-                                : cuda::runtime_failure(call->message, "copying", error);
+    return copy_bytes(call, y, x, static_cast<size_t>(elements) * sizeof(T));
   }
   return launch(call, dropout_kernel<T>, blocks_for(divide_up(elements, 8), kRandomThreads),
                 kRandomThreads, 0, site, x, y, elements, aligned_16(x, y));
