@@ -45,6 +45,7 @@
     "voltaic_engine": [
       "native/engine/kernel_table.cpp",
       "native/engine/allocator.cpp",
+      "native/engine/profile.cpp",
       "native/engine/stream.cpp",
       "native/engine/parallel.cpp",
       "native/engine/backends.cpp",

@@ -1,7 +1,8 @@
 // npm run bench:pretrain [-- --size NAME,... --precision fp32,bf16 --batch-size N --sequence-length N] [--json FILE]:
 // tokens per second of whole pre-training steps on random tokens, peak memory, and how late a 10 ms timer fires meanwhile.
+// --profile says where a step's time goes, kernel by kernel.
 import { parseArgs } from 'node:util'
-import { deviceInfo, memoryStats, threads } from '../dist/runtime/index.js'
+import { deviceInfo, memoryStats, profile, threads } from '../dist/runtime/index.js'
 import { device, writeJson } from './harness.mjs'
 import { makeTrainer, randomBatch } from './steps.mjs'
 
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     'sequence-length': { type: 'string', default: '128' },
     steps: { type: 'string', default: '6' },
     json: { type: 'string' },
+    profile: { type: 'boolean', default: false },
   },
 })
 
@@ -29,6 +31,19 @@ function watchEventLoop() {
   return () => {
     clearInterval(timer)
     return delays.sort((a, b) => a - b)
+  }
+}
+
+/** The kernels that take most of a step. */
+function printProfile(kernels, seconds) {
+  const busy = kernels.reduce((sum, kernel) => sum + kernel.seconds, 0)
+  console.log(`a step of ${(seconds * 1000).toFixed(1)} ms, ${(busy * 1000).toFixed(1)} in kernels:`)
+  for (const { op, tensors, calls, seconds: time } of kernels) {
+    if (time < busy / 500) break
+    const share = ((100 * time) / busy).toFixed(1).padStart(5)
+    console.log(
+      `${share} % ${(time * 1000).toFixed(2).padStart(8)} ms ${String(calls).padStart(4)}x ${op} ${tensors.join(' ')}`,
+    )
   }
 }
 
@@ -76,6 +91,10 @@ for (const size of values.size.split(',')) {
         `${result.allocationsAfterSecondStep} allocations after the second step, ` +
         `10 ms timer late by ${result.timerDelayP99.toFixed(1)} ms (p99), JavaScript ${result.javascriptMsPerStep.toFixed(1)} ms a step`,
     )
+    if (values.profile) {
+      const { kernels, seconds } = await profile(device, () => step(0))
+      printProfile(kernels, seconds)
+    }
     trainer.dispose()
   }
 }

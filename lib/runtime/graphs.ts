@@ -17,6 +17,8 @@ export interface GraphAddon {
   releaseGraph(graph: number): number
   getSetting(device: number, name: string): Promise<string> | number
   setSetting(device: number, name: string, text: string): Promise<void> | number
+  beginProfile(device: number): Promise<void> | number
+  endProfile(device: number): Promise<string> | number
 }
 
 const finalizers = new FinalizationRegistry<number>((graph) => {
@@ -111,7 +113,8 @@ export function capture(device: Device, body: () => void, options: CaptureOption
   return new CapturedGraph(device, number)
 }
 
-async function settled<T>(result: Promise<T> | number): Promise<T> {
+/** The result of a native call that answers with a promise, or minus a status. */
+export async function settled<T>(result: Promise<T> | number): Promise<T> {
   if (typeof result === 'number') return fail(-result)
   try {
     return await result

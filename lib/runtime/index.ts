@@ -18,6 +18,7 @@ export {
   deviceSetting,
   setDeviceSetting,
 } from './graphs.js'
+export { type KernelProfile, type Profile, profile } from './profile.js'
 export {
   allocate,
   bytesPerElement,

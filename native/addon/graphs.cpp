@@ -1,4 +1,5 @@
-// Captured graphs and settings: the environment's side, and the functions that JavaScript calls.
+// Captured graphs, settings and profiles: the environment's side, and the functions that JavaScript
+// calls.
 #include <future>
 #include <stdexcept>
 #include <string>
@@ -212,6 +213,52 @@ napi_value set_setting(napi_env env, napi_callback_info info) {
   });
 }
 
+// ---- profiles of a device's stream
+
+// beginProfile(device) -> Promise<void>, or minus the status: what is queued from here on is timed
+napi_value begin_profile(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  return guarded(env, [&] {
+    Environment& environment = Environment::of(env);
+    Device* const device = environment.device(integer(env, arguments.values[0]));
+    if (device == nullptr) throw std::runtime_error("beginProfile: no such device");
+    if (const voltaic_status status = environment.refuse_in_capture(*device, "a profile's begin");
+        status != VOLTAIC_OK)
+      return number_value(env, -status);
+    napi_value promise;
+    Environment::Pending* const pending = environment.begin_pending(&promise);
+    const auto task = [stream = &device->stream](voltaic_stream*) {
+      stream->begin_profile();
+      return StreamError{};
+    };
+    device->stream.queue_task(task, environment.finisher(pending));
+    return promise;
+  });
+}
+
+// endProfile(device) -> Promise<string>, or minus the status; the text of profile.h
+napi_value end_profile(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  return guarded(env, [&] {
+    Environment& environment = Environment::of(env);
+    Device* const device = environment.device(integer(env, arguments.values[0]));
+    if (device == nullptr) throw std::runtime_error("endProfile: no such device");
+    if (const voltaic_status status = environment.refuse_in_capture(*device, "a profile's end");
+        status != VOLTAIC_OK)
+      return number_value(env, -status);
+    napi_value promise;
+    Environment::Pending* const pending = environment.begin_pending(&promise);
+    pending->result = Environment::Pending::Result::text;
+    const auto task = [stream = &device->stream, pending](voltaic_stream*) {
+      const std::string text = stream->end_profile();
+      pending->bytes.assign(text.c_str(), text.c_str() + text.size() + 1);
+      return StreamError{};
+    };
+    device->stream.queue_task(task, environment.finisher(pending));
+    return promise;
+  });
+}
+
 }  // namespace
 }  // namespace voltaic::addon
 
@@ -224,4 +271,6 @@ void register_graphs(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "releaseGraph", release_graph);
   export_function(env, exports, "getSetting", get_setting);
   export_function(env, exports, "setSetting", set_setting);
+  export_function(env, exports, "beginProfile", begin_profile);
+  export_function(env, exports, "endProfile", end_profile);
 }

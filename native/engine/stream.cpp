@@ -240,8 +240,12 @@ void Stream::launch(uint64_t number) {
   const auto found = graphs_.find(number);
   if (found == graphs_.end()) return note(VOLTAIC_ERROR_DISPOSED, "launch: there is no such graph");
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  const Profile::Clock::time_point begin = Profile::Clock::now();
   const voltaic_status status = backend_->graph_launch(stream_, found->second, message);
   note(status, std::string("launch: ") + message);
+  if (profile_ == nullptr) return;
+  synchronize();
+  profile_->add("captured graph", Profile::Clock::now() - begin);
 }
 
 void Stream::destroy_graph(uint64_t number) {
@@ -252,24 +256,43 @@ void Stream::destroy_graph(uint64_t number) {
   graphs_.erase(found);
 }
 
+void Stream::begin_profile() {
+  synchronize();
+  profile_ = std::make_unique<Profile>();
+}
+
+std::string Stream::end_profile() {
+  const std::unique_ptr<Profile> profile = std::move(profile_);
+  return profile == nullptr ? "" : profile->text();
+}
+
+void Stream::run_kernel(const Command& command) {
+  if (error().status != VOLTAIC_OK) return;
+  char message[VOLTAIC_MESSAGE_LENGTH] = "";
+  voltaic_call call = {};
+  call.struct_size = sizeof call;
+  call.tensor_count = command.tensor_count;
+  call.attribute_count = command.attribute_count;
+  call.tensors = command.tensors;
+  call.attributes = command.attributes;
+  call.stream = stream_;
+  call.message = message;
+  const bool profiled = profile_ != nullptr && !in_capture_;
+  const Profile::Clock::time_point begin =
+      profiled ? Profile::Clock::now() : Profile::Clock::time_point{};
+  const voltaic_status status = command.kernel(&call);
+  if (status != VOLTAIC_OK) note(status, std::string(command.op) + ": " + message);
+  if (!profiled) return;
+  synchronize();
+  profile_->add(command.op, call, Profile::Clock::now() - begin);
+}
+
 void Stream::execute(Command& command) {
   char message[VOLTAIC_MESSAGE_LENGTH] = "";
   voltaic_status status = VOLTAIC_OK;
   switch (command.kind) {
-    case Kind::kernel: {
-      if (error().status != VOLTAIC_OK) return;
-      voltaic_call call = {};
-      call.struct_size = sizeof call;
-      call.tensor_count = command.tensor_count;
-      call.attribute_count = command.attribute_count;
-      call.tensors = command.tensors;
-      call.attributes = command.attributes;
-      call.stream = stream_;
-      call.message = message;
-      status = command.kernel(&call);
-      if (status != VOLTAIC_OK) note(status, std::string(command.op) + ": " + message);
-      return;
-    }
+    case Kind::kernel:
+      return run_kernel(command);
     case Kind::upload:
       status = backend_->copy(stream_, command.to, command.from, command.bytes,
                               VOLTAIC_COPY_HOST_TO_DEVICE, message);

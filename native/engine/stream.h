@@ -19,6 +19,7 @@
 
 #include "backend_abi.h"
 #include "kernel_table.h"
+#include "profile.h"
 
 namespace voltaic {
 
@@ -65,6 +66,11 @@ class Stream {
   void queue_launch(uint64_t graph);
   void queue_graph_destroy(uint64_t graph);
 
+  // To be called by tasks, on the stream's thread: notes down what each kernel takes from here on;
+  // ends that and gives what was noted.
+  void begin_profile();
+  std::string end_profile();
+
   // Blocks until all that is queued has been done; takes the error.
   StreamError wait();
   // Blocks as wait() does, but leaves the error for the next download or wait to report.
@@ -110,6 +116,7 @@ class Stream {
   StreamError end_capture(uint64_t number);
   void launch(uint64_t number);
   void destroy_graph(uint64_t number);
+  void run_kernel(const Command& command);
   void note(voltaic_status status, std::string message);
   StreamError& error() { return in_capture_ ? capture_error_ : error_; }
 
@@ -127,6 +134,7 @@ class Stream {
   bool in_capture_ = false;    // between begin and end, whether begin worked or not
   bool capturing_ = false;     // the backend notes down
   std::unordered_map<uint64_t, voltaic_graph*> graphs_;
+  std::unique_ptr<Profile> profile_;  // while there is one
   std::thread thread_;
 };
 
