@@ -50,6 +50,11 @@ function modelSizes(size, batchSize, sequenceLength) {
   return { configs: { discriminator, generator, maskProbability: settings.maskProbability } }
 }
 
+/** Written anew after every contest, so that a run cut short has what it measured. */
+function save(results) {
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`)
+}
+
 async function measure() {
   const { sides, missing } = findSides(threads, { torch: !values['no-torch'] })
   const guard = new QuietGuard(threads)
@@ -139,6 +144,7 @@ async function measure() {
           options(group),
         )
         results.contests.push(held)
+        save(results)
         console.log(contestLines(held))
         // Whole steps leave gigabytes behind that the next contest's peak must not count.
         if (group.option === 'train') closeAll()
@@ -161,7 +167,7 @@ function merged(files) {
 const results = values.from ? merged(values.from.split(',')) : await measure()
 const tables = resultTables(results)
 console.log(`\n${tables}`)
-if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`)
+save(results)
 if (values.write) {
   const blocks = { peers: tables }
   if (values.kernels) blocks.kernels = kernelTable(readJson(values.kernels))

@@ -110,6 +110,12 @@ function summarize({ samples, side, result }, { tokens, flops, bytes }) {
     ...(flops ? { gflops: rate(flops) / 1e9 } : {}),
     ...(bytes ? { megabytesPerSecond: rate(bytes) / 1e6 } : {}),
     peakMegabytes: side.peakBytes / 2 ** 20,
+    samples: samples.map(({ round, each: median, quiet, others }) => ({
+      round,
+      seconds: median,
+      quiet,
+      others,
+    })),
   }
 }
 
