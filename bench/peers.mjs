@@ -157,11 +157,13 @@ async function measure() {
   return results
 }
 
-/** Several runs' results as one: a contest's latest result, the last run's machine. */
+/** Several runs' results as one: a contest's latest result, in the order of the groups; the last run's machine. */
 function merged(files) {
   const runs = files.map(readJson)
   const contests = new Map(runs.flatMap((run) => run.contests.map((contest) => [contest.name, contest])))
-  return { ...runs.at(-1), contests: [...contests.values()] }
+  const order = ({ group }) => groups.findIndex(({ name }) => name === group)
+  const inOrder = [...contests.values()].sort((a, b) => order(a) - order(b))
+  return { ...runs.at(-1), runs: runs.length, contests: inOrder }
 }
 
 const results = values.from ? merged(values.from.split(',')) : await measure()

@@ -105,7 +105,7 @@ function memoryTable(contests) {
   return [`**Peak memory of the process, MB**\n\n${table(['', ...columns], lines)}`]
 }
 
-export function resultTables({ date, machine, threads, quick, sides, missing, skipped, contests }) {
+export function resultTables({ date, machine, threads, runs = 1, quick, sides, missing, skipped, contests }) {
   const { processor, processors, memoryBytes } = machine
   const gigabytes = Math.round(memoryBytes / 2 ** 30)
   const versions = Object.values(sides).map(({ name, version }) => `${name} ${version}`)
@@ -114,6 +114,7 @@ export function resultTables({ date, machine, threads, quick, sides, missing, sk
     `${date}, ${processor}, ${processors} processors, ${gigabytes} GB; ${threads} threads; ${versions.join(', ')}${level ? ` (Voltaic on ${level})` : ''}.`,
   ]
   if (quick) lines.push('NOT A MEASUREMENT: a quick run, of a tiny model.')
+  if (runs > 1) lines.push(`From ${runs} runs, each contest whole in one.`)
   for (const [name, reason] of Object.entries({ ...missing, ...skipped }))
     lines.push(`Left out: ${name}, ${reason}.`)
   if (contests.some(({ results }) => results.some(({ quiet }) => quiet === false)))
@@ -125,7 +126,7 @@ export function resultTables({ date, machine, threads, quick, sides, missing, sk
       contests.filter(({ group }) => group === name),
     ),
   )
-  return [lines.join('\n'), ...tables, ...memoryTable(contests)].join('\n\n')
+  return [lines.join(' '), ...tables, ...memoryTable(contests)].join('\n\n')
 }
 
 /** A --json file of npm run bench: each kernel's rate and its percent of the ceilings of that run. */
