@@ -70,6 +70,11 @@ export class LineServer {
     return error ? { error } : result
   }
 
+  /** The process's number while it runs. */
+  get pid() {
+    return this.#child?.pid
+  }
+
   stop() {
     const child = this.#child
     this.#child = undefined

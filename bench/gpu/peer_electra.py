@@ -96,6 +96,16 @@ class Electra(nn.Module):
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=0.02)
 
+    def sample(self, logits):
+        """One token for each row, by its probability."""
+        noise = torch.empty_like(logits).exponential_()
+        return (logits.softmax(-1) / noise).argmax(-1)
+
+    def replaced_scores(self, ids, kinds, dropout):
+        """The discriminator: one logit a token."""
+        x = self.discriminator(self.embedding(ids, kinds, dropout))
+        return self.score(F.gelu(self.dense(x))).squeeze(-1)
+
     def forward(self, ids, masked, kinds, where):
         """where: flat positions that the generator predicts."""
         truth = ids.flatten()[where]
@@ -104,12 +114,10 @@ class Electra(nn.Module):
         logits = F.linear(g, self.embedding.word.weight, self.bias.to(g.dtype)).float()
         masked_loss = F.cross_entropy(logits, truth)
         with torch.no_grad():
-            noise = torch.empty_like(logits).exponential_()
-            sampled = (logits.softmax(-1) / noise).argmax(-1)
+            sampled = self.sample(logits)
             replaced = masked.flatten().scatter(0, where, sampled).view_as(ids)
             labels = (replaced != ids).float()
-        d = self.discriminator(self.embedding(replaced, kinds, self.dropout))
-        scores = self.score(F.gelu(self.dense(d))).squeeze(-1).float()
+        scores = self.replaced_scores(replaced, kinds, self.dropout).float()
         return masked_loss + 50.0 * F.binary_cross_entropy_with_logits(scores, labels)
 
 
@@ -127,15 +135,15 @@ def copy_all(to, source):
 
 
 class Trainer:
-    def __init__(self, request, device, compile_mode=None):
-        """compile_mode None is eager; otherwise a mode of torch.compile, "default" for its own."""
+    def __init__(self, request, device, compile_mode=None, kind=Electra):
+        """compile_mode None is eager; otherwise a mode of torch.compile, "default" for its own. kind: Electra, or a class on it."""
         configs = request["configs"]
         self.precision = request["precision"]
         self.device = device
         # Weights are drawn on the device where PyTorch can (2.0 on): large takes seconds on a CPU.
         place = device if hasattr(torch, "set_default_device") else contextlib.nullcontext()
         with place:
-            self.model = Electra(configs["discriminator"], configs["generator"]).to(device)
+            self.model = kind(configs["discriminator"], configs["generator"]).to(device)
         self.masters = []
         self.weights = list(self.model.parameters())
         if self.precision == "bf16":

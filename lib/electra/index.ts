@@ -52,6 +52,7 @@ export {
   type FromPretrainedOptions,
   type LoadReport,
   type ModelOptions,
+  type OnnxOptions,
   type Precision,
   resolvePrecision,
 } from './pretrained.js'

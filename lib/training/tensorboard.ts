@@ -1,5 +1,5 @@
 /**
- * Scalars for TensorBoard: an event file of TFRecords, each an Event message written by hand.
+ * Scalars for TensorBoard: an event file of TFRecords, each an Event message.
  *
  *   record   u64 length, u32 masked CRC-32C of those 8 bytes, the message, u32 masked CRC-32C of the message
  *   Event    1: wall time (double, seconds), 2: step (varint), 3: file version (string, first record only), 5: Summary
@@ -10,45 +10,12 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { maskedCrc32c } from '../formats/crc32c.js'
+import { bytesField, doubleField, floatField, integerField } from '../formats/protobuf.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { ioError } from '../runtime/mapped-file.js'
 import { openAppendFile } from './append-file.js'
 
-const varintType = 0
-const doubleType = 1
-const bytesType = 2
-const floatType = 5
-
 const ownFileName = /^events\.out\.tfevents\.\d+\.voltaic$/
-
-function varint(value: number): Buffer {
-  const bytes: number[] = []
-  let rest = value
-  while (rest >= 0x80) {
-    bytes.push((rest % 0x80) | 0x80)
-    rest = Math.floor(rest / 0x80)
-  }
-  bytes.push(rest)
-  return Buffer.from(bytes)
-}
-
-const key = (field: number, type: number): Buffer => varint((field << 3) | type)
-
-function double(field: number, value: number): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeDoubleLE(value)
-  return Buffer.concat([key(field, doubleType), bytes])
-}
-
-function float(field: number, value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeFloatLE(value)
-  return Buffer.concat([key(field, floatType), bytes])
-}
-
-function nested(field: number, content: Uint8Array): Buffer {
-  return Buffer.concat([key(field, bytesType), varint(content.byteLength), content])
-}
 
 /** Frames a message as a TFRecord. */
 export function tfRecord(message: Uint8Array): Buffer {
@@ -61,19 +28,14 @@ export function tfRecord(message: Uint8Array): Buffer {
 }
 
 function firstEvent(wallTime: number): Buffer {
-  return Buffer.concat([double(1, wallTime), nested(3, Buffer.from('brain.Event:2'))])
+  return Buffer.concat([doubleField(1, wallTime), bytesField(3, 'brain.Event:2')])
 }
 
 function scalarsEvent(wallTime: number, step: number, scalars: Readonly<Record<string, number>>): Buffer {
   const values = Object.entries(scalars).map(([tag, value]) =>
-    nested(1, Buffer.concat([nested(1, Buffer.from(tag)), float(2, value)])),
+    bytesField(1, bytesField(1, tag), floatField(2, value)),
   )
-  return Buffer.concat([
-    double(1, wallTime),
-    key(2, varintType),
-    varint(step),
-    nested(5, Buffer.concat(values)),
-  ])
+  return Buffer.concat([doubleField(1, wallTime), integerField(2, step), bytesField(5, ...values)])
 }
 
 export interface EventLogOptions {
