@@ -26,12 +26,12 @@ struct AddedToken {
 
 // The tokens of a text, in columns. Offsets are bytes of the text; words are counted from 0.
 struct Tokens {
-  std::vector<int32_t> ids;
+  Ids ids;
   std::vector<uint32_t> begins, ends;
   std::vector<int32_t> words;
 
   void clear() {
-    ids.clear();
+    ids.resize(0);
     begins.clear();
     ends.clear();
     words.clear();

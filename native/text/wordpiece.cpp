@@ -94,8 +94,14 @@ WordPiece::WordPiece(std::span<const std::string_view> tokens, const WordPieceOp
       max_characters_(options.max_characters),
       cache_(size_t{1} << kCacheBits) {}
 
-void WordPiece::match(const Word& word, std::vector<int32_t>& ids,
-                      std::vector<uint32_t>& ends) const {
+void Ids::grow(size_t more) {
+  capacity_ = std::max(2 * capacity_, size_ + more + 256);
+  auto larger = std::make_unique_for_overwrite<int32_t[]>(capacity_);
+  std::copy_n(data_.get(), size_, larger.get());
+  data_ = std::move(larger);
+}
+
+void WordPiece::match(const Word& word, Ids& ids, std::vector<uint32_t>& ends) const {
   const size_t first_piece = ids.size(), first_end = ends.size();
   bool known =
       word.size <= max_characters_ || count_characters(word.bytes, word.size) <= max_characters_;
@@ -116,38 +122,18 @@ void WordPiece::match(const Word& word, std::vector<int32_t>& ids,
   }
 }
 
-void WordPiece::encode(const Word& word, std::vector<int32_t>& ids, std::vector<uint32_t>* ends) {
-  CachedWord* slot = nullptr;
-  uint64_t key[kCachedBytes / 8] = {};
-  if (word.size <= kCachedBytes) {
-    const size_t eights = (word.size + 7) / 8;
-    uint64_t hash = word.size;
-    for (size_t i = 0; i < eights; i++) {
-      std::memcpy(&key[i], word.bytes + 8 * i, 8);
-      if (i + 1 == eights) key[i] &= ~uint64_t{0} >> (64 * eights - 8 * word.size);
-      hash = (hash ^ key[i]) * 0x9E3779B97F4A7C15;
-      hash ^= hash >> 29;
-    }
-    slot = &cache_[hash * 0xBF58476D1CE4E5B9 >> (64 - kCacheBits)];
-    if (slot->size == word.size && std::equal(key, key + eights, slot->bytes)) {
-      ids.insert(ids.end(), slot->ids, slot->ids + slot->pieces);
-      if (ends) ends->insert(ends->end(), slot->ends, slot->ends + slot->pieces);
-      return;
-    }
-  }
+void WordPiece::encode_uncached(const Word& word, Ids& ids, std::vector<uint32_t>* ends) {
   const size_t first_piece = ids.size();
   ends_.clear();
   match(word, ids, ends_);
   if (ends) ends->insert(ends->end(), ends_.begin(), ends_.end());
-  if (slot && ends_.size() <= kCachedPieces) {
-    std::copy_n(key, kCachedBytes / 8, slot->bytes);
-    for (size_t i = 0; i < ends_.size() && i < kCachedPieces; i++) {
-      slot->ids[i] = ids[first_piece + i];
-      slot->ends[i] = static_cast<uint8_t>(ends_[i]);
-    }
-    slot->size = static_cast<uint8_t>(word.size);
-    slot->pieces = static_cast<uint8_t>(ends_.size());
+  if (word.size > kCachedBytes || ends_.size() > kCachedPieces) return;
+  CachedWord cached{.key = key_of(word), .pieces = static_cast<uint8_t>(ends_.size())};
+  for (size_t i = 0; i < ends_.size(); i++) {
+    cached.ids[i] = ids[first_piece + i];
+    cached.ends[i] = static_cast<uint8_t>(ends_[i]);
   }
+  cache_[slot_of(cached.key)] = cached;
 }
 
 }  // namespace voltaic::text

@@ -1,10 +1,13 @@
 // WordPiece: one normalized word to the ids of its pieces, greedy longest match from the left.
 //
 // A word with a part that no piece matches, or with more characters than the limit, is the unknown
-// token as a whole. Pieces are found by one walk down a trie; most words of a text come from a
-// cache of recent words, one cache line each.
+// token as a whole. Pieces are found by one walk down a trie; nearly all words of a text come from a
+// cache of recent words, half a cache line each, whose ids are copied without a branch.
 #pragma once
+#include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,6 +15,33 @@
 #include "normalizer.h"
 
 namespace voltaic::text {
+
+// Ids of tokens, one behind the other; growing does not fill what is not written yet.
+class Ids {
+ public:
+  size_t size() const { return size_; }
+  size_t capacity() const { return capacity_; }
+  const int32_t* data() const { return data_.get(); }
+  int32_t operator[](size_t i) const { return data_[i]; }
+  void resize(size_t less) { size_ = less; }
+
+  void push_back(int32_t id) { *room(1) = id, size_++; }
+  // Takes `count` (to 4) of four ids.
+  void append(const int32_t* four, size_t count) {
+    std::memcpy(room(4), four, 16);
+    size_ += count;
+  }
+
+ private:
+  int32_t* room(size_t more) {
+    if (size_ + more > capacity_) grow(more);
+    return data_.get() + size_;
+  }
+  void grow(size_t more);
+
+  std::unique_ptr<int32_t[]> data_;
+  size_t size_ = 0, capacity_ = 0;
+};
 
 // Byte strings to values, for longest-prefix matching. Constant once built; children of a node lie
 // side by side, ordered by byte.
@@ -56,22 +86,48 @@ class WordPiece {
   WordPiece(std::span<const std::string_view> tokens, const WordPieceOptions& options);
 
   // Appends the ids of the word, and for each (when wanted) the byte of the word where it ends.
-  void encode(const Word& word, std::vector<int32_t>& ids, std::vector<uint32_t>* ends);
+  void encode(const Word& word, Ids& ids, std::vector<uint32_t>* ends) {
+    if (word.size <= kCachedBytes) {
+      const Key key = key_of(word);
+      const CachedWord& cached = cache_[slot_of(key)];
+      if (((cached.key[0] ^ key[0]) | (cached.key[1] ^ key[1])) == 0) {
+        ids.append(cached.ids, cached.pieces);
+        if (ends) ends->insert(ends->end(), cached.ends, cached.ends + cached.pieces);
+        return;
+      }
+    }
+    encode_uncached(word, ids, ends);
+  }
 
  private:
-  static constexpr size_t kCachedBytes = 32, kCachedPieces = 6;
+  static constexpr size_t kCachedBytes = 15, kCachedPieces = 3;
   static constexpr int kCacheBits = 14;
 
-  struct alignas(64) CachedWord {
-    uint64_t bytes[kCachedBytes / 8];
-    int32_t ids[kCachedPieces];
-    uint8_t ends[kCachedPieces];
-    uint8_t size;  // 0: free
-    uint8_t pieces;
-  };
-  static_assert(sizeof(CachedWord) == 64);
+  // The bytes of a word of 1 to 15, zeros, and its size as the last byte.
+  using Key = std::array<uint64_t, 2>;
 
-  void match(const Word& word, std::vector<int32_t>& ids, std::vector<uint32_t>& ends) const;
+  // The ids are copied four at a time: what follows them must be readable.
+  struct alignas(32) CachedWord {
+    Key key = {};  // no word's
+    int32_t ids[kCachedPieces] = {};
+    uint8_t pieces = 0;
+    uint8_t ends[kCachedPieces] = {};
+  };
+  static_assert(sizeof(CachedWord) == 32);
+
+  static Key key_of(const Word& word) {
+    Key key;
+    std::memcpy(key.data(), word.bytes, 16);
+    key[1] |= uint64_t{word.size} << 56;
+    return key;
+  }
+  static size_t slot_of(const Key& key) {
+    const uint64_t hash = (key[0] ^ key[1] * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9;
+    return (hash ^ hash << 31) >> (64 - kCacheBits);
+  }
+
+  void encode_uncached(const Word& word, Ids& ids, std::vector<uint32_t>* ends);
+  void match(const Word& word, Ids& ids, std::vector<uint32_t>& ends) const;
 
   Trie words_;
   Trie continuations_;
