@@ -1,8 +1,8 @@
-// What ASCII text looks like, 64 bytes at a time: which bytes are of words, which are punctuation, and
-// which need a closer look; and how a short word is taken out of it, lower-cased.
+// What ASCII text looks like, 64 bytes at a time: which bytes are of words, which are punctuation,
+// and which need a closer look; and how a short word is taken out of it, lower-cased.
 //
-// 64 bytes cost about 45 instructions with SSE2, which every x86-64 has (others: 8 bytes at a time in a
-// general register). Wider vectors would gain nothing that shows: words are the bound.
+// 64 bytes cost about 45 instructions with SSE2, which every x86-64 has (others: 8 bytes at a time
+// in a general register). Wider vectors would gain nothing that shows: words are the bound.
 #pragma once
 #include <bit>
 #include <cstddef>
@@ -63,12 +63,12 @@ inline AsciiBlock classify_ascii(const uint8_t* bytes) {
     };
     const __m128i letter = within(_mm_or_si128(c, _mm_set1_epi8(0x20)), 'a', 26);
     word |= mask(_mm_or_si128(letter, within(c, '0', 10)));
-    const __m128i blank = _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8(' ')),
-                                       _mm_cmpeq_epi8(c, _mm_set1_epi8('\n')));
+    const __m128i blank =
+        _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8(' ')), _mm_cmpeq_epi8(c, _mm_set1_epi8('\n')));
     space |= mask(blank);
     // Signed, bytes past ASCII are below the space as well.
-    const __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(' ')),
-                                     _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7F)));
+    const __m128i odd =
+        _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(' ')), _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7F)));
     other |= mask(_mm_andnot_si128(blank, odd));
   }
   return {word, ~(word | space | other), other};
@@ -77,11 +77,12 @@ inline AsciiBlock classify_ascii(const uint8_t* bytes) {
 inline AsciiBlock classify_ascii(const uint8_t* bytes) { return classify_ascii_portable(bytes); }
 #endif
 
-// Writes 16 bytes: the `size` (to 16) first of `from`, where 16 can be read, and zeros. `lowercase`:
-// all ones, or 0 to leave the bytes as they are. Bytes are of words: ASCII without @[\]^_`.
+// Writes 16 bytes: the `size` (to 16) first of `from`, where 16 can be read, and zeros.
+// `lowercase`: all ones, or 0 to leave the bytes as they are. Bytes are of words: ASCII without
+// @[\]^_`.
 inline void load_ascii_word(const uint8_t* from, size_t size, uint64_t lowercase, uint8_t* out) {
-  alignas(16) static constexpr uint8_t kKept[32] = {
-      255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+  alignas(16) static constexpr uint8_t kKept[32] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                                    255, 255, 255, 255, 255, 255, 255, 255};
   uint64_t bytes[2], kept[2];
   std::memcpy(bytes, from, 16);
   std::memcpy(kept, kKept + 16 - size, 16);

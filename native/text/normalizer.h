@@ -5,8 +5,8 @@
 //   google       clean, space out Chinese, split on whitespace; each word: lower-case (final sigma
 //   by
 //                context), NFD and drop marks; then split off punctuation
-// ASCII takes a path of its own that never decodes: ascii_block.h says of 64 bytes at a time where words
-// and punctuation stand, and only what touches something else goes byte by byte.
+// ASCII takes a path of its own that never decodes: ascii_block.h says of 64 bytes at a time where
+// words and punctuation stand, and only what touches something else goes byte by byte.
 #pragma once
 #include <algorithm>
 #include <array>

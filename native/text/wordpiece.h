@@ -1,8 +1,8 @@
 // WordPiece: one normalized word to the ids of its pieces, greedy longest match from the left.
 //
 // A word with a part that no piece matches, or with more characters than the limit, is the unknown
-// token as a whole. Pieces are found by one walk down a trie; nearly all words of a text come from a
-// cache of recent words, half a cache line each, whose ids are copied without a branch.
+// token as a whole. Pieces are found by one walk down a trie; nearly all words of a text come from
+// a cache of recent words, half a cache line each, whose ids are copied without a branch.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -43,8 +43,8 @@ class Ids {
   size_t size_ = 0, capacity_ = 0;
 };
 
-// Byte strings to values, for longest-prefix matching. Constant once built; children of a node lie
-// side by side, ordered by byte.
+// Byte strings to values, for longest-prefix matching. A double array: the child of a node by a
+// byte is one addition away, and is its child if it says so. Constant once built.
 class Trie {
  public:
   struct Entry {
@@ -52,26 +52,58 @@ class Trie {
     int32_t value;
   };
   static constexpr int32_t kNone = -1;
+  using Node = uint32_t;
+  static constexpr Node kRoot = 0, kNowhere = ~Node{0};
 
   // Of equal keys the last one counts. Empty keys are left out.
   explicit Trie(std::vector<Entry> entries);
 
   // Value of the longest key that begins `bytes`, and its length in `length`; kNone if there is
-  // none.
-  int32_t longest_match(std::span<const uint8_t> bytes, size_t& length) const;
+  // none. From another node than the root: of the keys behind it, counted from there; kNone from
+  // kNowhere.
+  int32_t longest_match(std::span<const uint8_t> bytes, size_t& length, Node from = kRoot) const {
+    length = 0;
+    int32_t value = kNone;
+    if (from == kNowhere) return value;
+    for (size_t i = 0; i < bytes.size(); i++) {
+      const Node next = child(from, bytes[i]);
+      if (next == kNowhere) break;
+      from = next;
+      if (cells_[from].value != kNone) {
+        value = cells_[from].value;
+        length = i + 1;
+      }
+    }
+    return value;
+  }
 
-  // The same in two steps, for callers that match many positions: where the first byte leads.
-  bool begins(uint8_t byte) const { return first_[byte] != 0; }
+  // The node that all keys with this beginning lie behind; kNowhere if there is none.
+  Node find(std::string_view beginning) const;
+
+  // The first place from `position` on where a key may begin; the size of `bytes` if there is none.
+  size_t next_beginning(std::span<const uint8_t> bytes, size_t position) const;
 
  private:
-  struct Node {
-    uint32_t children = 0;  // index of the first child
-    uint16_t child_count = 0;
-    uint8_t byte = 0;
+  struct Cell {
+    Node children = 0;  // where the child by byte 0 would be
+    Node parent = kNowhere;
     int32_t value = kNone;
   };
-  std::vector<Node> nodes_;  // 0: none; the root's children are reached through first_
-  uint32_t first_[256] = {};
+
+  Node child(Node node, uint8_t byte) const {
+    const Node next = cells_[node].children + byte;
+    return cells_[next].parent == node ? next : kNowhere;
+  }
+  // Behind the root; far enough that what lies 255 cells before a cell is one.
+  static constexpr Node kFirstCell = 256;
+  // How many of the last cells are searched for room for several children.
+  static constexpr Node kPlacingWindow = 1024;
+  Node place(std::span<const uint8_t> bytes);
+
+  std::vector<Cell> cells_;  // 256 more than are used, so that every step stays inside
+  Node first_free_ = kFirstCell, end_ = kFirstCell;
+  size_t beginnings_ = 0;  // how many bytes keys begin with
+  uint8_t beginning_ = 0;  // one of them
 };
 
 struct WordPieceOptions {
@@ -101,7 +133,7 @@ class WordPiece {
 
  private:
   static constexpr size_t kCachedBytes = 15, kCachedPieces = 3;
-  static constexpr int kCacheBits = 14;
+  static constexpr int kCacheBits = 16;
 
   // The bytes of a word of 1 to 15, zeros, and its size as the last byte.
   using Key = std::array<uint64_t, 2>;
@@ -129,8 +161,8 @@ class WordPiece {
   void encode_uncached(const Word& word, Ids& ids, std::vector<uint32_t>* ends);
   void match(const Word& word, Ids& ids, std::vector<uint32_t>& ends) const;
 
-  Trie words_;
-  Trie continuations_;
+  Trie pieces_;
+  Trie::Node continuations_;  // what the continuation prefix leads to
   int32_t unknown_id_;
   size_t max_characters_;
   std::vector<CachedWord> cache_;
