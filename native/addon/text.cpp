@@ -193,8 +193,8 @@ Napi::Value tokenizer_encode(const Napi::CallbackInfo& info) {
   });
 }
 
-// Turns byte offsets of a UTF-8 text into UTF-16 offsets: the same for ASCII, else cheapest when they
-// come in ascending order.
+// Turns byte offsets of a UTF-8 text into UTF-16 offsets: the same for ASCII, else cheapest when
+// they come in ascending order.
 class Utf16Offsets {
  public:
   explicit Utf16Offsets(std::span<const uint8_t> text) : text_(text) {

@@ -1,8 +1,8 @@
 // What ASCII text looks like, 64 bytes at a time: which bytes are of words, which are punctuation,
 // and which need a closer look; and how a short word is taken out of it, lower-cased.
 //
-// 64 bytes cost about 45 instructions with SSE2, which every x86-64 has (others: 8 bytes at a time
-// in a general register). Wider vectors would gain nothing that shows: words are the bound.
+// SSE2, which every x86-64 has, takes some 130 instructions for 64 bytes (other processors: 8 bytes
+// at a time in a general register): 10 of the 200 ns that 64 bytes of English take in all on Zen 4.
 #pragma once
 #include <bit>
 #include <cstddef>
