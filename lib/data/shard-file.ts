@@ -16,6 +16,7 @@ import { crc32 } from 'node:zlib'
 import { writeFileAtomically, writeFully } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { mapFile } from '../runtime/mapped-file.js'
+import type { TokenizedDocuments } from '../runtime/tokenizer.js'
 
 const magic = Buffer.from('VLTSHARD')
 const headerBytes = 64
@@ -24,16 +25,7 @@ const headerWords = 14
 /** Rises whenever the layout or the meaning of a shard changes. */
 export const shardVersion = 1
 
-export type TokenArray = Uint16Array | Int32Array
-
-/** Tokens of consecutive documents, with boundaries as in the file. */
-export interface TokenizedDocuments {
-  readonly tokens: TokenArray
-  /** First sentence of each document, one more than there are documents. */
-  readonly documents: Uint32Array
-  /** First token of each sentence, one more than there are sentences. */
-  readonly sentences: Uint32Array
-}
+export type { TokenizedDocuments } from '../runtime/tokenizer.js'
 
 export interface ShardCounts {
   readonly tokens: number
@@ -46,11 +38,6 @@ export interface Shard extends TokenizedDocuments {
   readonly counts: ShardCounts
   /** Gives the mapped memory back; the arrays have length 0 from then on. */
   close(): void
-}
-
-/** An empty array for `length` tokens of a vocabulary. */
-export function tokenArray(vocabularySize: number, length: number): TokenArray {
-  return vocabularySize <= 65536 ? new Uint16Array(length) : new Int32Array(length)
 }
 
 function bytesOf(view: ArrayBufferView): Uint8Array {

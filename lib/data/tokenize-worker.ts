@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { VoltaicError } from '../runtime/errors.js'
 import { createTokenizer } from '../text/index.js'
-import { type Piece, type TokenizeWorkerAnswer, type TokenizeWorkerData, tokenizePiece } from './tokenize.js'
+import type { Piece, TokenizeWorkerAnswer, TokenizeWorkerData } from './tokenize.js'
 
 const port = parentPort as MessagePort
 const tokenizer = createTokenizer((workerData as TokenizeWorkerData).specification)
@@ -16,7 +16,7 @@ function send(answer: TokenizeWorkerAnswer, moved: readonly ArrayBufferView[] = 
 
 port.on('message', (piece: Piece) => {
   try {
-    const result = tokenizePiece(tokenizer, piece)
+    const result = tokenizer.encodeDocuments(piece.bytes, piece.ends)
     send({ result }, [result.tokens, result.documents, result.sentences])
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)

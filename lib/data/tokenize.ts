@@ -5,7 +5,7 @@
 import { Worker } from 'node:worker_threads'
 import { VoltaicError } from '../runtime/errors.js'
 import type { TokenizerSpecification } from '../text/index.js'
-import { type TokenArray, type TokenizedDocuments, tokenArray } from './shard-file.js'
+import type { TokenizedDocuments } from './shard-file.js'
 
 /** What the data pipeline needs of a tokenizer; `createTokenizer` of lib/text gives it. */
 export interface DocumentTokenizer {
@@ -14,8 +14,8 @@ export interface DocumentTokenizer {
   readonly vocabularySize: number
   readonly clsTokenId: number
   readonly sepTokenId: number
-  /** Ids of UTF-8 text, without special tokens. */
-  encodeBytes(utf8: Uint8Array): Int32Array
+  /** Ids of documents one behind the other, without special tokens; each line with a token is a sentence. */
+  encodeDocuments(utf8: Uint8Array, ends: Uint32Array): TokenizedDocuments
 }
 
 /** Documents one behind the other. */
@@ -35,65 +35,6 @@ export type TokenizeWorkerAnswer =
   | { readonly result: TokenizedDocuments }
   | { readonly error: { readonly message: string; readonly code: VoltaicError['code'] | undefined } }
 
-class Growing<T extends Uint32Array | TokenArray> {
-  private length = 0
-  constructor(
-    private array: T,
-    private readonly create: (length: number) => T,
-  ) {}
-
-  append(values: ArrayLike<number>): void {
-    const needed = this.length + values.length
-    if (needed > this.array.length) {
-      const larger = this.create(Math.max(needed, 2 * this.array.length))
-      larger.set(this.array.subarray(0, this.length))
-      this.array = larger
-    }
-    this.array.set(values, this.length)
-    this.length = needed
-  }
-
-  /** The values in a buffer of just their size. */
-  finish(): T {
-    return this.array.slice(0, this.length) as T
-  }
-}
-
-/** Tokenizes the lines of each document. A line without a token gives no sentence. */
-export function tokenizePiece(
-  tokenizer: Pick<DocumentTokenizer, 'encodeBytes' | 'vocabularySize'>,
-  { bytes, ends }: Piece,
-): TokenizedDocuments {
-  const tokens = new Growing<TokenArray>(tokenArray(tokenizer.vocabularySize, bytes.length >> 1), (length) =>
-    tokenArray(tokenizer.vocabularySize, length),
-  )
-  const sentences = new Growing(new Uint32Array(1024), (length) => new Uint32Array(length))
-  const documents = new Uint32Array(ends.length + 1)
-  let sentenceCount = 0
-  let tokenCount = 0
-  let documentStart = 0
-  for (let document = 0; document < ends.length; document++) {
-    const text = bytes.subarray(documentStart, ends[document])
-    documentStart += text.length
-    documents[document] = sentenceCount
-    for (let start = 0; start < text.length; ) {
-      const lineFeed = text.indexOf(0x0a, start)
-      const end = lineFeed < 0 ? text.length : lineFeed
-      const ids = tokenizer.encodeBytes(text.subarray(start, end))
-      if (ids.length > 0) {
-        sentences.append([tokenCount])
-        tokens.append(ids)
-        sentenceCount += 1
-        tokenCount += ids.length
-      }
-      start = end + 1
-    }
-  }
-  documents[ends.length] = sentenceCount
-  sentences.append([tokenCount])
-  return { tokens: tokens.finish(), documents, sentences: sentences.finish() }
-}
-
 /** Takes pieces and gives their results, each as a promise that is settled in any order. */
 export interface PieceTokenizer {
   /** How many pieces are worth having under way at once. */
@@ -108,7 +49,7 @@ export function createLocalTokenizer(tokenizer: DocumentTokenizer): PieceTokeniz
     capacity: 1,
     async tokenize(piece) {
       await new Promise(setImmediate)
-      return tokenizePiece(tokenizer, piece)
+      return tokenizer.encodeDocuments(piece.bytes, piece.ends)
     },
     close: async () => {},
   }

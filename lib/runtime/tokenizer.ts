@@ -43,12 +43,26 @@ declare const trainerBrand: unique symbol
 type TokenizerHandle = { readonly [tokenizerBrand]: true }
 type TrainerHandle = { readonly [trainerBrand]: true }
 
+type Encode<Text> = (
+  tokenizer: TokenizerHandle,
+  text: Text,
+  shared: Int32Array,
+  from: number,
+) => number | Int32Array
+
 /** The native functions of native/addon/text.cpp. Errors carry a `code`. */
 export interface TextAddon {
   tokenizerCreate(options: NativeTokenizerOptions): TokenizerHandle
-  tokenizerEncode(tokenizer: TokenizerHandle, text: string): Int32Array
-  tokenizerEncodeBytes(tokenizer: TokenizerHandle, utf8: Uint8Array): Int32Array
-  tokenizerEncodeDetailed(tokenizer: TokenizerHandle, text: string): Int32Array
+  /** Numbers go into `shared` from `from` on where they fit, and the result is how many; else into the array that is the result. */
+  tokenizerEncode: Encode<string>
+  tokenizerEncodeBytes: Encode<Uint8Array>
+  tokenizerEncodeDetailed: Encode<string>
+  tokenizerEncodeDocuments(
+    tokenizer: TokenizerHandle,
+    utf8: Uint8Array,
+    ends: Uint32Array,
+    wide: boolean,
+  ): TokenizedDocuments
   vocabularyTrainerCreate(options: NativeNormalizerOptions): TrainerHandle
   vocabularyTrainerFeed(trainer: TrainerHandle, utf8: Uint8Array): void
   vocabularyTrainerEndText(trainer: TrainerHandle): void
@@ -80,21 +94,71 @@ export interface DetailedTokens {
   readonly words: Int32Array
 }
 
+export type TokenArray = Uint16Array | Int32Array
+
+/** Tokens of consecutive documents. */
+export interface TokenizedDocuments {
+  readonly tokens: TokenArray
+  /** First sentence of each document, one more than there are documents. */
+  readonly documents: Uint32Array
+  /** First token of each sentence, one more than there are sentences. */
+  readonly sentences: Uint32Array
+}
+
+// Results are views on memory that they share, as those of Buffer.allocUnsafe are: V8 needs 1.5 µs to make a typed array with memory
+// of its own, as long as encoding 300 bytes takes.
+const sharedLength = 16 * 1024
+/** A longer result may get memory of its own. */
+const reserved = 1024
+let shared = new Int32Array(0)
+let used = 0
+
+function makeRoom(): void {
+  // Its length is 0 when someone has moved its memory to another thread.
+  if (shared.length - used >= reserved) return
+  shared = new Int32Array(sharedLength)
+  used = 0
+}
+
+function take(length: number): Int32Array {
+  const view = new Int32Array(shared.buffer, 4 * used, length)
+  used += length
+  return view
+}
+
+/** Zeros; short arrays are views on shared memory. */
+export function smallInt32Array(length: number): Int32Array {
+  if (length > reserved) return new Int32Array(length)
+  makeRoom()
+  return take(length)
+}
+
+function encodeShared<Text>(encode: Encode<Text>, handle: TokenizerHandle, text: Text): Int32Array {
+  makeRoom()
+  const result = checked(() => encode(handle, text, shared, used))
+  return typeof result === 'number' ? take(result) : result
+}
+
 /** A tokenizer in native memory, without special tokens around the text. Freed when nothing refers to it. */
 export interface NativeTokenizer {
   encode(text: string): Int32Array
   /** Malformed bytes count as U+FFFD. */
   encodeBytes(utf8: Uint8Array): Int32Array
   encodeDetailed(text: string): DetailedTokens
+  /**
+   * Documents that lie one behind the other, each to its end in `ends`. A line with a token is a sentence. `wide`: ids of 32 bits, not 16.
+   * @throws ERR_ARGUMENT for ends that do not ascend or lie outside.
+   */
+  encodeDocuments(utf8: Uint8Array, ends: Uint32Array, wide: boolean): TokenizedDocuments
 }
 
 export function createNativeTokenizer(options: NativeTokenizerOptions): NativeTokenizer {
   const handle = checked(() => addon.tokenizerCreate(options))
   return {
-    encode: (text) => checked(() => addon.tokenizerEncode(handle, text)),
-    encodeBytes: (utf8) => checked(() => addon.tokenizerEncodeBytes(handle, utf8)),
+    encode: (text) => encodeShared(addon.tokenizerEncode, handle, text),
+    encodeBytes: (utf8) => encodeShared(addon.tokenizerEncodeBytes, handle, utf8),
     encodeDetailed(text) {
-      const columns = checked(() => addon.tokenizerEncodeDetailed(handle, text))
+      const columns = encodeShared(addon.tokenizerEncodeDetailed, handle, text)
       const count = columns.length / 4
       return {
         ids: columns.subarray(0, count),
@@ -102,6 +166,8 @@ export function createNativeTokenizer(options: NativeTokenizerOptions): NativeTo
         words: columns.subarray(3 * count),
       }
     },
+    encodeDocuments: (utf8, ends, wide) =>
+      checked(() => addon.tokenizerEncodeDocuments(handle, utf8, ends, wide)),
   }
 }
 

@@ -1,6 +1,6 @@
 /** From texts to rows: what a tokenizer's call takes and gives, special tokens, truncation, overflowing parts. */
 import { VoltaicError } from '../runtime/errors.js'
-import type { NativeTokenizer, UnicodeEdition } from '../runtime/tokenizer.js'
+import { type NativeTokenizer, smallInt32Array, type UnicodeEdition } from '../runtime/tokenizer.js'
 import type { Template, TemplatePiece } from './specification.js'
 import { type Part, type TruncationStrategy, truncate } from './truncation.js'
 
@@ -34,7 +34,10 @@ export interface EncodeOptions {
   readonly isSplitIntoWords?: boolean | undefined
 }
 
-/** One row a text (or more, with `returnOverflowingTokens`), each of its own length: nothing is padded. */
+/**
+ * One row a text (or more, with `returnOverflowingTokens`), each of its own length: nothing is padded. Short rows share memory, as
+ * those of Buffer.allocUnsafe do: `slice()` a row before moving its buffer to another thread.
+ */
 export interface Encoding {
   readonly inputIds: Int32Array[]
   /** 0 for the first text of a pair and its special tokens, 1 for the second. */
@@ -214,10 +217,10 @@ export function createEncoder(
       const partOf = (piece: { sequence: 'A' | 'B' }): Part => parts[piece.sequence === 'A' ? 0 : 1] ?? [0, 0]
       let length = 0
       for (const piece of pieces) length += 'token' in piece ? 1 : partOf(piece)[1] - partOf(piece)[0]
-      const ids = new Int32Array(length)
-      const types = new Int32Array(length)
-      const offsets = returnOffsetsMapping ? new Int32Array(2 * length) : undefined
-      const words = returnWordIds ? new Int32Array(length).fill(-1) : undefined
+      const ids = smallInt32Array(length)
+      const types = smallInt32Array(length)
+      const offsets = returnOffsetsMapping ? smallInt32Array(2 * length) : undefined
+      const words = returnWordIds ? smallInt32Array(length).fill(-1) : undefined
       let at = 0
       for (const piece of pieces) {
         const start = at
@@ -232,7 +235,7 @@ export function createEncoder(
           if (sequence.words) words?.set(sequence.words.subarray(begin, end), at)
           at += end - begin
         }
-        types.fill(piece.type, start, at)
+        if (piece.type !== 0) types.fill(piece.type, start, at)
       }
       inputIds.push(ids)
       tokenTypeIds.push(types)

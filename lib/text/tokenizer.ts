@@ -1,6 +1,6 @@
 /** A tokenizer: a function from texts to rows of ids, with everything else about its vocabulary on it. */
 import { VoltaicError } from '../runtime/errors.js'
-import { createNativeTokenizer, type NativeTokenizer } from '../runtime/tokenizer.js'
+import { createNativeTokenizer, type NativeTokenizer, type TokenizedDocuments } from '../runtime/tokenizer.js'
 import { cleanUpTokenization, joinTokens } from './decoding.js'
 import { createEncoder, type EncodeOptions, type Encoding, type TokenizerInput } from './encoding.js'
 import {
@@ -46,6 +46,12 @@ export interface Tokenizer {
   encode(text: string): Int32Array
   /** The same for UTF-8 bytes; the fast path for corpora. Malformed bytes count as U+FFFD. */
   encodeBytes(utf8: Uint8Array): Int32Array
+  /**
+   * Ids of documents that lie one behind the other as UTF-8, each to its end in `ends`, without special tokens. Each line is a text; one
+   * with a token is a sentence. Ids take 16 bits where the vocabulary has at most 65,536 tokens.
+   * @throws ERR_ARGUMENT for ends that do not ascend or lie outside.
+   */
+  encodeDocuments(utf8: Uint8Array, ends: Uint32Array): TokenizedDocuments
   /** The text of ids. @throws ERR_ARGUMENT for an id outside the vocabulary. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string
   /** `decode` for each row. */
@@ -164,6 +170,8 @@ export function createTokenizer(options: TokenizerOptions | TokenizerSpecificati
     tokenize: (text: string) => Array.from(native.encode(text), tokenOf),
     encode: (text: string) => native.encode(text),
     encodeBytes: (utf8: Uint8Array) => native.encodeBytes(utf8),
+    encodeDocuments: (utf8: Uint8Array, ends: Uint32Array) =>
+      native.encodeDocuments(utf8, ends, vocabulary.length > 65536),
     decode,
     batchDecode: (rows: readonly ArrayLike<number>[], options?: DecodeOptions) =>
       rows.map((row) => decode(row, options)),

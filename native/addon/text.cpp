@@ -3,6 +3,7 @@
 // shared.
 #include "addon.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../text/documents.h"
 #include "../text/tokenizer.h"
 #include "../text/vocabulary_trainer.h"
 
@@ -72,14 +74,21 @@ std::span<const uint8_t> bytes_argument(const Napi::CallbackInfo& info, const ch
   return {array.Data(), array.ByteLength()};
 }
 
-// The string as UTF-8 in `buffer`; lone surrogates become U+FFFD, which text cleaning drops.
+// The string as UTF-8 in `buffer`; lone surrogates become U+FFFD, which text cleaning drops. V8
+// counts UTF-8 bytes by a walk of its own, so a short string gets room for its longest form
+// instead.
 std::span<const uint8_t> string_argument(const Napi::CallbackInfo& info, const char* name,
                                          std::vector<char>& buffer) {
   if (!info[1].IsString()) {
     throw coded_error(info.Env(), "ERR_ARGUMENT", std::string(name) + ": expected a string");
   }
   size_t size = 0;
-  napi_get_value_string_utf8(info.Env(), info[1], nullptr, 0, &size);
+  napi_get_value_string_utf16(info.Env(), info[1], nullptr, 0, &size);
+  if (3 * size < kKeptBuffer) {
+    size *= 3;
+  } else {
+    napi_get_value_string_utf8(info.Env(), info[1], nullptr, 0, &size);
+  }
   if (size > std::numeric_limits<int32_t>::max()) {
     throw coded_error(info.Env(), "ERR_ARGUMENT",
                       std::string(name) + ": at most 2 GiB of text in one call");
@@ -113,10 +122,26 @@ struct TokenizerHandle {
   }
 };
 
-Napi::Int32Array to_array(Napi::Env env, const std::vector<int32_t>& values) {
-  auto array = Napi::Int32Array::New(env, values.size());
-  if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * 4);
+// Gives `count` numbers that write(int32_t*) writes: in the array that argument 2 is, from argument
+// 3 on, where they fit, and the result is how many; else in an array of their own. A typed array
+// with memory of its own costs V8 more than a paragraph's encoding.
+template <class Write>
+Napi::Value give_numbers(const Napi::CallbackInfo& info, size_t count, Write&& write) {
+  auto shared = info[2].As<Napi::Int32Array>();
+  const size_t from = info[3].As<Napi::Number>().Uint32Value();
+  if (from <= shared.ElementLength() && count <= shared.ElementLength() - from) {
+    write(shared.Data() + from);
+    return Napi::Number::New(info.Env(), static_cast<double>(count));
+  }
+  auto array = Napi::Int32Array::New(info.Env(), count);
+  write(array.Data());
   return array;
+}
+
+Napi::Value give_ids(const Napi::CallbackInfo& info, const Ids& ids) {
+  return give_numbers(info, ids.size(), [&](int32_t* out) {
+    if (ids.size() > 0) std::memcpy(out, ids.data(), ids.size() * 4);
+  });
 }
 
 Napi::Value tokenizer_create(const Napi::CallbackInfo& info) {
@@ -154,7 +179,7 @@ Napi::Value tokenizer_encode_bytes(const Napi::CallbackInfo& info) {
     const auto bytes = bytes_argument(info, "encodeBytes");
     Tokens& tokens = handle.fresh_tokens();
     handle.tokenizer.encode<false>(bytes, tokens);
-    return to_array(info.Env(), tokens.ids);
+    return give_ids(info, tokens.ids);
   });
 }
 
@@ -164,17 +189,22 @@ Napi::Value tokenizer_encode(const Napi::CallbackInfo& info) {
     const auto text = string_argument(info, "encode", handle.text);
     Tokens& tokens = handle.fresh_tokens();
     handle.tokenizer.encode<false>(text, tokens);
-    return to_array(info.Env(), tokens.ids);
+    return give_ids(info, tokens.ids);
   });
 }
 
-// Turns byte offsets of a UTF-8 text into UTF-16 offsets; cheapest when they come in ascending
-// order.
+// Turns byte offsets of a UTF-8 text into UTF-16 offsets: the same for ASCII, else cheapest when
+// they come in ascending order.
 class Utf16Offsets {
  public:
-  explicit Utf16Offsets(std::span<const uint8_t> text) : text_(text) {}
+  explicit Utf16Offsets(std::span<const uint8_t> text) : text_(text) {
+    uint8_t all = 0;
+    for (const uint8_t byte : text) all |= byte;
+    ascii_ = all < 0x80;
+  }
 
   int32_t operator()(uint32_t byte) {
+    if (ascii_) return static_cast<int32_t>(byte);
     if (byte < byte_) byte_ = 0, unit_ = 0;
     for (; byte_ < byte; byte_++) {
       const uint8_t b = text_[byte_];
@@ -185,6 +215,7 @@ class Utf16Offsets {
 
  private:
   std::span<const uint8_t> text_;
+  bool ascii_;
   uint32_t byte_ = 0;
   int32_t unit_ = 0;
 };
@@ -197,16 +228,60 @@ Napi::Value tokenizer_encode_detailed(const Napi::CallbackInfo& info) {
     Tokens& tokens = handle.fresh_tokens();
     handle.tokenizer.encode<true>(text, tokens);
     const size_t count = tokens.ids.size();
-    auto array = Napi::Int32Array::New(info.Env(), 4 * count);
-    int32_t* const out = array.Data();
-    Utf16Offsets begin_of(text), end_of(text);
-    for (size_t i = 0; i < count; i++) {
-      out[i] = tokens.ids[i];
-      out[count + 2 * i] = begin_of(tokens.begins[i]);
-      out[count + 2 * i + 1] = end_of(tokens.ends[i]);
-      out[3 * count + i] = tokens.words[i];
+    return give_numbers(info, 4 * count, [&](int32_t* out) {
+      Utf16Offsets begin_of(text);
+      Utf16Offsets end_of = begin_of;
+      for (size_t i = 0; i < count; i++) {
+        out[i] = tokens.ids[i];
+        out[count + 2 * i] = begin_of(tokens.begins[i]);
+        out[count + 2 * i + 1] = end_of(tokens.ends[i]);
+        out[3 * count + i] = tokens.words[i];
+      }
+    });
+  });
+}
+
+template <class Array, class Value>
+Array to_array(Napi::Env env, const Value* values, size_t count) {
+  auto array = Array::New(env, count);
+  std::copy_n(values, count, array.Data());
+  return array;
+}
+
+// Documents one behind the other, and where each ends: { tokens, documents, sentences }. Argument
+// 3: whether ids need 32 bits.
+Napi::Value tokenizer_encode_documents(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), "encodeDocuments", [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    auto& handle = unwrap<TokenizerHandle>(info, kTokenizerTag, "encodeDocuments");
+    const auto bytes = bytes_argument(info, "encodeDocuments");
+    const auto given = info[2].As<Napi::Uint32Array>();
+    const std::span<const uint32_t> ends(given.Data(), given.ElementLength());
+    uint32_t last = 0;
+    for (const uint32_t end : ends) {
+      if (end < last || end > bytes.size()) {
+        throw coded_error(env, "ERR_ARGUMENT",
+                          "encodeDocuments: a document ends at byte " + std::to_string(end) +
+                              ", expected " + std::to_string(last) + " to " +
+                              std::to_string(bytes.size()));
+      }
+      last = end;
     }
-    return array;
+    Tokens& tokens = handle.fresh_tokens();
+    DocumentBounds bounds;
+    encode_documents(handle.tokenizer, bytes, ends, tokens, bounds);
+    const int32_t* ids = tokens.ids.data();
+    auto result = Napi::Object::New(env);
+    if (info[3].ToBoolean()) {
+      result.Set("tokens", to_array<Napi::Int32Array>(env, ids, tokens.ids.size()));
+    } else {
+      result.Set("tokens", to_array<Napi::Uint16Array>(env, ids, tokens.ids.size()));
+    }
+    result.Set("documents",
+               to_array<Napi::Uint32Array>(env, bounds.documents.data(), bounds.documents.size()));
+    result.Set("sentences",
+               to_array<Napi::Uint32Array>(env, bounds.sentences.data(), bounds.sentences.size()));
+    return result;
   });
 }
 
@@ -321,6 +396,7 @@ void register_text(Napi::Env env, Napi::Object exports) {
   exports.Set("tokenizerCreate", Napi::Function::New(env, tokenizer_create));
   exports.Set("tokenizerEncode", Napi::Function::New(env, tokenizer_encode));
   exports.Set("tokenizerEncodeBytes", Napi::Function::New(env, tokenizer_encode_bytes));
+  exports.Set("tokenizerEncodeDocuments", Napi::Function::New(env, tokenizer_encode_documents));
   exports.Set("tokenizerEncodeDetailed", Napi::Function::New(env, tokenizer_encode_detailed));
   exports.Set("vocabularyTrainerCreate", Napi::Function::New(env, trainer_create));
   exports.Set("vocabularyTrainerFeed", Napi::Function::New(env, trainer_feed));

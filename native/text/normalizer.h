@@ -5,14 +5,18 @@
 //   google       clean, space out Chinese, split on whitespace; each word: lower-case (final sigma
 //   by
 //                context), NFD and drop marks; then split off punctuation
-// Plain ASCII words take a path of their own that looks at each byte about twice and never decodes.
+// ASCII takes a path of its own that never decodes: ascii_block.h says of 64 bytes at a time where
+// words and punctuation stand, and only what touches something else goes byte by byte.
 #pragma once
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "ascii_block.h"
 #include "unicode.h"
 
 namespace voltaic::text {
@@ -25,7 +29,7 @@ struct NormalizerOptions {
   bool lowercase = true;
 };
 
-// A word after normalization. At least 8 bytes past its end can be read.
+// A word after normalization. The bytes from its end to the next multiple of 16 are zero.
 struct Word {
   const uint8_t* bytes;
   size_t size;
@@ -54,7 +58,7 @@ struct NormalizerScratch {
   std::vector<NormalizedCharacter> characters;
   std::vector<uint8_t> bytes;
   std::vector<uint32_t> starts, stops;
-  std::vector<uint8_t> ascii = std::vector<uint8_t>(64);
+  std::vector<uint8_t> ascii = std::vector<uint8_t>(64);  // a word and its zeros
 };
 
 class Normalizer {
@@ -93,6 +97,9 @@ class Normalizer {
   void finish_chunk(size_t first, std::vector<NormalizedCharacter>& out) const;
   char32_t lowercase_sigma(const uint8_t* sigma, const uint8_t* after,
                            std::span<const uint8_t> text) const;
+  template <class Sink>
+  const uint8_t* ascii_words(const uint8_t* position, std::span<const uint8_t> text,
+                             NormalizerScratch& scratch, Sink& sink) const;
   const uint8_t* lowercase_ascii(const uint8_t* word, size_t size, const uint8_t* text_end,
                                  std::vector<uint8_t>& buffer) const;
 
@@ -112,17 +119,11 @@ void Normalizer::for_each_word(std::span<const uint8_t> text, NormalizerScratch&
   const uint8_t* const start = text.data();
   const uint8_t* const end = start + text.size();
   const uint8_t* position = start;
-  while (position < end) {
+  while ((position = ascii_words(position, text, scratch, sink)) < end) {
     const uint8_t* const word = position;
     uint8_t byte_class = ascii_class_[*position];
     if (byte_class == kSpaceByte || byte_class == kRemovedByte) {
       position++;
-      continue;
-    }
-    if (byte_class == kPunctuationByte) {
-      scratch.ascii[0] = *position++;
-      const auto begin = static_cast<uint32_t>(word - start);
-      sink(Word{scratch.ascii.data(), 1, begin, begin + 1, nullptr, nullptr});
       continue;
     }
     while (byte_class == kWordByte) {
@@ -143,10 +144,55 @@ void Normalizer::for_each_word(std::span<const uint8_t> text, NormalizerScratch&
   }
 }
 
+// Words of letters and digits, and punctuation, until something else stands at or right behind a
+// word, or a word is longer than a block. Returns where that word or other thing begins.
+template <class Sink>
+const uint8_t* Normalizer::ascii_words(const uint8_t* position, std::span<const uint8_t> text,
+                                       NormalizerScratch& scratch, Sink& sink) const {
+  const uint8_t* const start = text.data();
+  const uint8_t* const end = start + text.size();
+  const uint64_t letters = options_.lowercase ? ~uint64_t{0} : 0;
+  while (position < end) {
+    const auto rest = static_cast<size_t>(end - position);
+    uint8_t tail[2 * kAsciiBlock];
+    const uint8_t* block = position;
+    if (rest < kAsciiBlock + kAsciiWord) {
+      // Spaces behind the text, so that a word ends with it.
+      std::memset(tail, ' ', sizeof tail);
+      std::memcpy(tail, position, rest);
+      block = tail;
+    }
+    const AsciiBlock masks = classify_ascii(block);
+    const auto base = static_cast<uint32_t>(position - start);
+    const int odd = std::countr_zero(masks.other);
+    // Where words begin, and each punctuation.
+    uint64_t begins = (masks.word & ~(masks.word << 1)) | masks.punctuation;
+    for (; begins != 0; begins &= begins - 1) {
+      const int at = std::countr_zero(begins);
+      const int run = std::countr_one(masks.word >> at);
+      if (at + run >= odd) break;  // or the block ends, where nothing is odd
+      const auto size = static_cast<size_t>(run + (run == 0));
+      const uint32_t begin = base + static_cast<uint32_t>(at);
+      const uint8_t* bytes = scratch.ascii.data();
+      if (size <= kAsciiWord) {
+        load_ascii_word(block + at, size, run == 0 ? 0 : letters, scratch.ascii.data());
+      } else {
+        bytes = lowercase_ascii(position + at, size, end, scratch.ascii);
+      }
+      sink(Word{bytes, size, begin, begin + static_cast<uint32_t>(size), nullptr, nullptr});
+    }
+    const int stop = begins != 0 ? std::min(std::countr_zero(begins), odd) : odd;
+    position += std::min(rest, static_cast<size_t>(stop));
+    // A word that the block cuts is looked at again from its beginning.
+    if (odd < 64 || stop == 0) return position;
+  }
+  return end;
+}
+
 template <bool Sources, class Sink>
 void Normalizer::split(std::span<const NormalizedCharacter> characters, NormalizerScratch& scratch,
                        Sink&& sink) const {
-  scratch.bytes.resize(characters.size() * 4 + 8);
+  scratch.bytes.resize(characters.size() * 4 + 16);
   if constexpr (Sources) {
     scratch.starts.resize(scratch.bytes.size());
     scratch.stops.resize(scratch.bytes.size());
@@ -155,6 +201,7 @@ void Normalizer::split(std::span<const NormalizedCharacter> characters, Normaliz
   size_t size = 0, first = 0;
   const auto flush = [&](size_t past) {
     if (size == 0) return;
+    std::memset(bytes + size, 0, 16);
     sink(Word{bytes, size, characters[first].begin, characters[past - 1].end,
               Sources ? scratch.starts.data() : nullptr, Sources ? scratch.stops.data() : nullptr});
     size = 0;
@@ -178,30 +225,23 @@ void Normalizer::split(std::span<const NormalizedCharacter> characters, Normaliz
   flush(characters.size());
 }
 
-// Lower-cases (if the options say so) eight bytes at a time into `buffer`.
+// Lower-cases (if the options say so) into `buffer`, 16 bytes at a time.
 inline const uint8_t* Normalizer::lowercase_ascii(const uint8_t* word, size_t size,
                                                   const uint8_t* text_end,
                                                   std::vector<uint8_t>& buffer) const {
-  constexpr uint64_t kOnes = 0x0101010101010101;
-  if (buffer.size() < size + 16) buffer.resize(2 * size + 16);
-  uint8_t* const out = buffer.data();
-  const uint64_t change = options_.lowercase ? kOnes * 0x80 : 0;
-  for (size_t i = 0; i < size; i += 8) {
-    uint64_t eight = 0;
-    const size_t rest = size - i;
-    if (text_end - (word + i) >= 8) {
-      std::memcpy(&eight, word + i, 8);
-      if (rest < 8) eight &= ~uint64_t{0} >> (64 - 8 * rest);
-    } else {
-      std::memcpy(&eight, word + i, rest < 8 ? rest : 8);
+  if (buffer.size() < size + kAsciiWord) buffer.resize(2 * size + kAsciiWord);
+  const uint64_t letters = options_.lowercase ? ~uint64_t{0} : 0;
+  for (size_t i = 0; i < size; i += kAsciiWord) {
+    const size_t rest = std::min(size - i, kAsciiWord);
+    uint8_t tail[kAsciiWord] = {};
+    const uint8_t* from = word + i;
+    if (static_cast<size_t>(text_end - from) < kAsciiWord) {
+      std::memcpy(tail, from, rest);
+      from = tail;
     }
-    // No byte is above 127 here, so no sum carries into its neighbour.
-    const uint64_t from_a = eight + kOnes * (0x80 - 'A');
-    const uint64_t past_z = eight + kOnes * (0x80 - 'Z' - 1);
-    eight |= ((from_a ^ past_z) & change) >> 2;
-    std::memcpy(out + i, &eight, 8);
+    load_ascii_word(from, rest, letters, buffer.data() + i);
   }
-  return out;
+  return buffer.data();
 }
 
 }  // namespace voltaic::text

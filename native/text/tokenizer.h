@@ -26,12 +26,12 @@ struct AddedToken {
 
 // The tokens of a text, in columns. Offsets are bytes of the text; words are counted from 0.
 struct Tokens {
-  std::vector<int32_t> ids;
+  Ids ids;
   std::vector<uint32_t> begins, ends;
   std::vector<int32_t> words;
 
   void clear() {
-    ids.clear();
+    ids.resize(0);
     begins.clear();
     ends.clear();
     words.clear();
@@ -106,11 +106,9 @@ class Tokenizer {
 
   // The next added token at or after `from`, with the whitespace that it takes.
   std::optional<Found> find(const Trie& trie, std::span<const uint8_t> text, size_t from) const {
-    for (size_t position = from; position < text.size();) {
-      size_t length = 0;
-      const int32_t index = trie.begins(text[position])
-                                ? trie.longest_match(text.subspan(position), length)
-                                : Trie::kNone;
+    for (size_t position = from; (position = trie.next_beginning(text, position)) < text.size();) {
+      size_t length;
+      const int32_t index = trie.longest_match(text.subspan(position), length);
       if (index == Trie::kNone) {
         position++;
         continue;

@@ -1,7 +1,7 @@
 /** Token stores in memory, for tests of what is made of tokens: documents as lists of sentences as lists of ids. */
 import type { Segments } from '../../dist/data/index.js'
 import { createSegmentContent } from '../../dist/data/segments.js'
-import { type Shard, tokenArray } from '../../dist/data/shard-file.js'
+import type { Shard } from '../../dist/data/shard-file.js'
 import type { TokenStore } from '../../dist/data/shards.js'
 
 export const cls = 1
@@ -20,7 +20,7 @@ function shardOf(documents: Documents, vocabularySize: number): Shard {
     })
     return starts
   }
-  const tokens = tokenArray(vocabularySize, sentences.flat().length)
+  const tokens = new (vocabularySize <= 65536 ? Uint16Array : Int32Array)(sentences.flat().length)
   tokens.set(sentences.flat())
   return {
     tokens,

@@ -85,6 +85,30 @@ std::string word_text(const Word& word) {
   return {reinterpret_cast<const char*>(word.bytes), word.size};
 }
 
+std::vector<int32_t> ids_of(const Tokens& tokens) {
+  return {tokens.ids.data(), tokens.ids.data() + tokens.ids.size()};
+}
+
+// WordPiece by its definition: the longest piece from the left, by looking for each length.
+std::vector<int32_t> pieces_of(std::string_view word, size_t max_characters) {
+  const auto is_start = [](char byte) { return (byte & 0xC0) != 0x80; };
+  const auto characters = static_cast<size_t>(std::count_if(word.begin(), word.end(), is_start));
+  std::vector<int32_t> ids;
+  while (!word.empty() && characters <= max_characters) {
+    size_t length = word.size();
+    ptrdiff_t id = -1;
+    for (; length > 0 && id < 0; length--) {
+      const std::string piece = (ids.empty() ? "" : "##") + std::string(word.substr(0, length));
+      const auto found = std::find(kVocabulary.begin(), kVocabulary.end(), piece);
+      if (found != kVocabulary.end()) id = found - kVocabulary.begin();
+    }
+    if (id < 0) return {1};
+    ids.push_back(static_cast<int32_t>(id));
+    word.remove_prefix(length + 1);
+  }
+  return word.empty() ? ids : std::vector<int32_t>{1};
+}
+
 }  // namespace
 
 TEST(text_hostile_bytes_keep_offsets_in_order) {
@@ -98,7 +122,7 @@ TEST(text_hostile_bytes_keep_offsets_in_order) {
     Tokens plain, detailed;
     tokenizer.encode<false>(text.span(), plain);
     tokenizer.encode<true>(text.span(), detailed);
-    EXPECT(plain.ids == detailed.ids);
+    EXPECT(ids_of(plain) == ids_of(detailed));
     EXPECT(detailed.begins.size() == detailed.ids.size() &&
            detailed.words.size() == detailed.ids.size());
     for (size_t i = 0; i < detailed.ids.size(); i++) {
@@ -122,6 +146,52 @@ TEST(text_words_of_the_fast_path_are_those_of_the_general_one) {
     normalizer.split<true>(characters, scratch,
                            [&](const Word& word) { general.push_back(word_text(word)); });
     EXPECT(fast == general);
+  }
+}
+
+TEST(text_ids_are_those_of_the_definition_whatever_is_cached) {
+  for (Random random : seeds(200)) {
+    const NormalizerOptions options = random_options(random);
+    const Normalizer normalizer(options);
+    Tokenizer tokenizer(kVocabulary, options, {"##", 1, 20}, {});
+    // The second text finds words of the first in the cache.
+    for (int round = 0; round < 2; round++) {
+      std::string bytes = random_bytes(random, 60);
+      for (int64_t words = random.integer(0, 40); words > 0; words--) {
+        bytes += "hello don" + std::string(static_cast<size_t>(random.integer(0, 70)), 'a');
+        bytes += std::string(static_cast<size_t>(random.integer(0, 2)), '\0');
+      }
+      const ExactBytes text(bytes);
+      std::vector<int32_t> expected;
+      std::vector<NormalizedCharacter> characters;
+      NormalizerScratch scratch;
+      normalizer.normalize(text.span(), characters);
+      normalizer.split<true>(characters, scratch, [&](const Word& word) {
+        const auto ids = pieces_of(word_text(word), 20);
+        expected.insert(expected.end(), ids.begin(), ids.end());
+      });
+      Tokens tokens;
+      tokenizer.encode<false>(text.span(), tokens);
+      EXPECT(ids_of(tokens) == expected);
+    }
+  }
+}
+
+TEST(text_blocks_of_ascii_are_classified_alike_by_every_path) {
+  for (Random random : seeds(200)) {
+    uint8_t bytes[kAsciiBlock];
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.integer(0, 255));
+    const AsciiBlock block = classify_ascii(bytes), plain = classify_ascii_portable(bytes);
+    EXPECT(block.word == plain.word && block.punctuation == plain.punctuation &&
+           block.other == plain.other);
+    for (size_t i = 0; i < kAsciiBlock; i++) {
+      const uint16_t flags = UnicodeTable::of(UnicodeEdition::kGoogle)[bytes[i]].flags;
+      const bool blank = bytes[i] == ' ' || bytes[i] == '\n';
+      const bool other = !blank && (bytes[i] < ' ' || bytes[i] >= 0x7F);
+      EXPECT((block.other >> i & 1) == other);
+      EXPECT((block.punctuation >> i & 1) == (!other && (flags & kPunctuation) != 0));
+      EXPECT((block.word >> i & 1) == (!other && !blank && (flags & kPunctuation) == 0));
+    }
   }
 }
 

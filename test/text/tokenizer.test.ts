@@ -320,3 +320,42 @@ t.test('a word longer than the cache, a word twice, and a long text give what sh
   }
   t.equal(idsOf(tokenizer, 'ab c '.repeat(100_000)).length, 300_000)
 })
+
+t.test('results keep their ids while thousands follow, and after a buffer is moved away', async (t) => {
+  const vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'b', '##b', '##a']
+  const tokenizer = createTokenizer({ vocabulary })
+  const random = (at: number): string => 'ab'.repeat(at % 7).slice(at % 2) + ' a'.repeat(at % 2000)
+  const expected = (text: string): number[] => idsOf(tokenizer, text)
+  const texts = Array.from({ length: 400 }, (_, at) => random(at * 31))
+  const results = texts.map((text) => tokenizer.encode(text))
+  const moved = tokenizer.encode('a b a')
+  t.same(Array.from(moved), [5, 6, 5])
+  texts.forEach((text, at) => {
+    assert.deepEqual(Array.from(results[at] as Int32Array), expected(text))
+  })
+  structuredClone(moved, { transfer: [moved.buffer as ArrayBuffer] })
+  t.equal(moved.length, 0)
+  for (let round = 0; round < 3; round++) t.same(Array.from(tokenizer.encode('b a b')), [6, 5, 6])
+})
+
+t.test('documents in one call give the ids of each of their lines', async (t) => {
+  const vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'b', 'c', '\u00e9']
+  const tokenizer = createTokenizer({ vocabulary, stripAccents: false })
+  const documents = ['a b\n\n \nc', '', '\u00e9 a\n', '\n', 'c c\nb\n']
+  const utf8 = documents.map((text) => Buffer.from(text))
+  let end = 0
+  const ends = Uint32Array.from(utf8, ({ length }) => {
+    end += length
+    return end
+  })
+  const result = tokenizer.encodeDocuments(Buffer.concat(utf8), ends)
+  t.same(Array.from(result.tokens), [5, 6, 7, 8, 5, 7, 7, 6])
+  t.same(Array.from(result.sentences), [0, 2, 3, 5, 7, 8])
+  t.same(Array.from(result.documents), [0, 2, 2, 3, 3, 5])
+  t.equal(result.tokens.BYTES_PER_ELEMENT, 2)
+  t.same(Array.from(tokenizer.encodeDocuments(Buffer.from('a'), new Uint32Array()).documents), [0])
+  for (const wrong of [[2, 1], [100]]) {
+    const call = (): unknown => tokenizer.encodeDocuments(Buffer.from('a b c'), Uint32Array.from(wrong))
+    t.throws(call, { code: 'ERR_ARGUMENT', message: /a document ends at byte/ })
+  }
+})
