@@ -2,7 +2,7 @@
 // and which need a closer look; and how a short word is taken out of it, lower-cased.
 //
 // SSE2, which every x86-64 has, takes some 130 instructions for 64 bytes (other processors: 8 bytes
-// at a time in a general register): 10 of the 200 ns that 64 bytes of English take in all on Zen 4.
+// at a time in a general register), of the 200 ns that 64 bytes of English take in all on Zen 4.
 #pragma once
 #include <bit>
 #include <cstddef>
