@@ -9,17 +9,18 @@
 // 14 x 32 as in gemm_micro.h: 28 sums, 2 vectors of b, 1 broadcast; 16 loads for 28 dots, one of
 // which starts each cycle. Measured on Zen 4 (235 GFLOP/s a core in registers; one thread, CPU
 // time, other work on the machine), GFLOP/s: the loops alone 224 at a depth of 256; whole products
-// 208 to 216 on ELECTRA-small's and base's forward and data-gradient shapes, 204 at k = 64, 186 to
-// 202 on the vocabulary, 180 to 204 on weight gradients. Reading a plain a instead of packing it
-// gave 3 to 5 %, 15 % at k = 64; results from registers 10 % at k = 64, 5 % at 128; a tile of 12 x
-// 32 loses 5 %, a depth of 256 instead of 512 5 % at k = 1024, and a depth of 1024 gains 1 % there
-// and loses 2 % on weight gradients.
+// 213 to 219 on ELECTRA-small's and base's forward and data-gradient shapes, 204 at k = 64, 187 to
+// 201 on the vocabulary, 187 to 203 on weight gradients, 176 to 203 with 32 and 128 rows.
+// oneDNN 2.6.3 in its plain layout, in the hour before: 204 to 215, 214 to 224, 164 to 171, 180 to
+// 200, 179 to 221. Reading a plain a instead of packing it gave 3 to 5 %, 15 % at k = 64; results
+// from registers 10 % at k = 64, 5 % at 128; a tile of 12 x 32 loses 5 %, a depth of 256 instead of
+// 512 5 % at k = 1024, and a depth of 1024 gains 1 % there and loses 2 % on weight gradients.
 //
 // An element's sum is a chain of dots in ascending k, one chain for each kDepth, the chains added
 // in order, whatever the tile's rows: no cut of the product changes it.
 #pragma once
 #include "bf16_dots.h"
-#include "gemm_pack.h"
+#include "transposed_words.h"
 #ifdef VOLTAIC_DOTS
 
 namespace voltaic {
@@ -117,17 +118,16 @@ struct DotKernel {
       const int64_t steps = smaller(2 * kWidth, depth - k), pairs = divide_up(steps, 2);
       for (int first = 0; first < height; first += kWidth) {
         vfloat square[kWidth];
-        for (int i = 0; i < kWidth; i++) {
-          square[i] = vfloat{};
-          if (first + i >= count) continue;
-          const bfloat16* row = from + (first + i) * stride + k;
-          if (steps == 2 * kWidth) {
-            square[i] = (vfloat)load_pairs(row);
-          } else {
-            memcpy(&square[i], row, steps * sizeof(bfloat16));
+        const bfloat16* rows = from + first * stride + k;
+        if (steps == 2 * kWidth && first + kWidth <= count) {
+          load_transposed(square, rows, stride * sizeof(bfloat16));
+        } else {
+          for (int i = 0; i < kWidth; i++) {
+            square[i] = vfloat{};
+            if (first + i < count) memcpy(&square[i], rows + i * stride, steps * sizeof(bfloat16));
           }
+          transpose_square(square);
         }
-        transpose_square(square);
         float* panel = to + k / 2 * height + first;
         if (pairs == kWidth && (first + kWidth <= height || k + 2 * kWidth < depth)) {
 #pragma GCC unroll 16
