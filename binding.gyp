@@ -28,7 +28,12 @@
       ],
       "conditions": [
         ["target_arch=='x64'", {
-          "dependencies": ["voltaic_cpu_avx2", "voltaic_cpu_avx512", "voltaic_cpu_amx"]
+          "dependencies": [
+            "voltaic_cpu_avx2",
+            "voltaic_cpu_avx512",
+            "voltaic_cpu_avx512bf16",
+            "voltaic_cpu_amx"
+          ]
         }],
         ["OS=='linux'", {
           "libraries": ["-ldl", "-lpthread"],
@@ -59,9 +64,19 @@
         "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx512_flags)"] }
       },
       {
+        "target_name": "voltaic_cpu_avx512bf16",
+        "type": "static_library",
+        "sources": ["<@(voltaic_cpu_products)"],
+        "defines": ["VOLTAIC_ISA=avx512bf16"],
+        "cflags_cc": ["<@(voltaic_cpu_flags)", "<@(voltaic_avx512_flags)", "<@(voltaic_avx512bf16_flags)"],
+        "xcode_settings": {
+          "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx512_flags)", "<@(voltaic_avx512bf16_flags)"]
+        }
+      },
+      {
         "target_name": "voltaic_cpu_amx",
         "type": "static_library",
-        "sources": ["<@(voltaic_cpu_amx)"],
+        "sources": ["<@(voltaic_cpu_products)"],
         "defines": ["VOLTAIC_ISA=amx"],
         "cflags_cc": ["<@(voltaic_cpu_flags)", "<@(voltaic_avx512_flags)", "<@(voltaic_amx_flags)"],
         "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(voltaic_avx512_flags)", "<@(voltaic_amx_flags)"] }

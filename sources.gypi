@@ -16,7 +16,7 @@
       "native/cpu/random.cpp",
       "native/cpu/optimizer.cpp"
     ],
-    "voltaic_cpu_amx": [
+    "voltaic_cpu_products": [
       "native/cpu/gemm.cpp",
       "native/cpu/attention.cpp"
     ],
@@ -89,6 +89,9 @@
       "-mprefer-vector-width=512",
       "-Wno-maybe-uninitialized",
       "-Wno-uninitialized"
+    ],
+    "voltaic_avx512bf16_flags": [
+      "-mavx512bf16"
     ],
     "voltaic_amx_flags": [
       "-mavx512bf16",

@@ -23,7 +23,8 @@ if (process.arch === 'x64') {
   for (const [level, list] of [
     ['avx2', sources.voltaic_cpu],
     ['avx512', sources.voltaic_cpu],
-    ['amx', sources.voltaic_cpu_amx],
+    ['avx512bf16', sources.voltaic_cpu_products],
+    ['amx', sources.voltaic_cpu_products],
   ]) {
     for (const source of list) {
       const family = basename(source, '.cpp')

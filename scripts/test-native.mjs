@@ -54,7 +54,7 @@ const runs = emulators.map(({ order, arch, build }) => ({
   backend: library(build),
   env: { VOLTAIC_EMULATOR_ORDER: order, VOLTAIC_EMULATOR_ARCH: arch },
 }))
-for (const level of ['portable', 'avx2', 'avx512', 'amx', 'emulated'])
+for (const level of ['portable', 'avx2', 'avx512', 'avx512bf16', 'amx', 'emulated', 'emulated_dots'])
   runs.push({ name: level, backend: `cpu:${level}`, env: {} })
 if (args.length === 0) {
   runs.push({

@@ -22,6 +22,7 @@
 #if defined(__AMX_BF16__) || defined(VOLTAIC_EMULATE_AMX)
 #define VOLTAIC_TILES 1
 #include "kernel.h"
+#include "transposed_words.h"
 
 namespace voltaic {
 namespace {
@@ -134,40 +135,7 @@ typedef uint32_t TileRow __attribute__((vector_size(64)));
 typedef uint16_t HalfTileRow __attribute__((vector_size(32)));
 typedef uint16_t HalfTileRowUnaligned __attribute__((vector_size(32), aligned(2), may_alias));
 
-// One step of a transposition: exchanges the off-diagonal blocks of size half between rows i and i
-// + half.
-template <int half>
-VOLTAIC_INLINE void exchange_blocks(TileRow* rows) {
-#if defined(__clang__)
-#define VOLTAIC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define VOLTAIC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (TileRow){__VA_ARGS__})
-#endif
-#define VOLTAIC_UPPER(j) ((j)&half ? 16 + (j)-half : (j))
-#define VOLTAIC_LOWER(j) ((j)&half ? 16 + (j) : (j) + half)
-#define VOLTAIC_16(f)                                                                            \
-  f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), \
-      f(15)
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) {
-    if (i & half) continue;
-    const TileRow upper = rows[i], lower = rows[i + half];
-    rows[i] = VOLTAIC_SHUFFLE(upper, lower, VOLTAIC_16(VOLTAIC_UPPER));
-    rows[i + half] = VOLTAIC_SHUFFLE(upper, lower, VOLTAIC_16(VOLTAIC_LOWER));
-  }
-#undef VOLTAIC_16
-#undef VOLTAIC_LOWER
-#undef VOLTAIC_UPPER
-#undef VOLTAIC_SHUFFLE
-}
-
-// 16 x 16 words of 32 bits
-VOLTAIC_INLINE void transpose_words(TileRow* rows) {
-  exchange_blocks<8>(rows);
-  exchange_blocks<4>(rows);
-  exchange_blocks<2>(rows);
-  exchange_blocks<1>(rows);
-}
+VOLTAIC_INLINE void transpose_words(TileRow* rows) { transpose_square((vfloat*)rows); }
 
 VOLTAIC_INLINE TileRow widen_halves(const bfloat16* from, int count) {
   if (count >= 16) return __builtin_convertvector(*(const HalfTileRowUnaligned*)from, TileRow);
@@ -202,10 +170,30 @@ VOLTAIC_INLINE void pack_rows(bfloat16* to, const bfloat16* from, int64_t stride
   load_rows(words, from, stride, rows, depth);
   memcpy(to, words, sizeof(words));
 }
-// The same from a stored transposed: from[depth][rows].
+// The same from a stored transposed: from[depth][rows]. Whole tiles join two rows of 16 by one
+// shuffle each way: within halves of 8, which leaves the middle quarters of the words exchanged.
+// On Zen 4: 24 ns a tile; widening, joining and transposing in registers took 41.
 VOLTAIC_INLINE void pack_rows_transposed(bfloat16* to, const bfloat16* from, int64_t stride,
                                          int rows, int depth) {
   TileRow words[16];
+#if defined(__AVX2__)
+  if (rows >= kTileRows && depth >= kTileDepth) {
+    __m256i joined[16][2];
+    for (int p = 0; p < 16; p++, from += 2 * stride) {
+      const __m256i even = _mm256_loadu_si256((const __m256i*)from),
+                    odd = _mm256_loadu_si256((const __m256i*)(from + stride));
+      joined[p][0] = _mm256_unpacklo_epi16(even, odd);
+      joined[p][1] = _mm256_unpackhi_epi16(even, odd);
+    }
+    vfloat columns[16];
+    load_transposed(columns, joined, sizeof(joined[0]));
+    for (int i = 0; i < 16; i++) {
+      const int quarter = i / 4, row = quarter == 1 ? i + 4 : quarter == 2 ? i - 4 : i;
+      memcpy(to + row * kTileDepth, &columns[i], 64);
+    }
+    return;
+  }
+#endif
   load_pairs(words, from, stride, depth, rows);
   transpose_words(words);
   memcpy(to, words, sizeof(words));
@@ -222,8 +210,12 @@ VOLTAIC_INLINE void pack_pairs(bfloat16* to, const bfloat16* from, int64_t strid
 VOLTAIC_INLINE void pack_pairs_transposed(bfloat16* to, const bfloat16* from, int64_t stride,
                                           int depth, int columns) {
   TileRow words[16];
-  load_rows(words, from, stride, columns, depth);
-  transpose_words(words);
+  if (columns >= kTileRows && depth >= kTileDepth) {
+    load_transposed((vfloat*)words, from, stride * sizeof(bfloat16));
+  } else {
+    load_rows(words, from, stride, columns, depth);
+    transpose_words(words);
+  }
   memcpy(to, words, sizeof(words));
 }
 

@@ -19,19 +19,22 @@
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_portable(uint32_t*); \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_avx2(uint32_t*);     \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_avx512(uint32_t*);
-#define AMX_FAMILY(name) \
-  FAMILY(name)           \
+#define PRODUCT_FAMILY(name)                                                         \
+  FAMILY(name)                                                                       \
+  extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_avx512bf16(uint32_t*); \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_amx(uint32_t*);
 #include "families.inc"
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #if defined(VOLTAIC_EMULATED_LEVEL)
 #define FAMILY(name) \
   extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_emulated(uint32_t*);
-#define AMX_FAMILY(name) FAMILY(name)
+#define PRODUCT_FAMILY(name) \
+  FAMILY(name)               \
+  extern "C" const voltaic_kernel_entry* voltaic_cpu_##name##_emulated_dots(uint32_t*);
 #include "families.inc"
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #endif
 
 namespace voltaic {
@@ -55,9 +58,10 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
+bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 // AMX's tile registers must be asked for, once a process.
 bool has_amx() {
-  if (!has_avx512() || !__builtin_cpu_supports("avx512bf16")) return false;
+  if (!has_avx512bf16()) return false;
   unsigned a = 7, b = 0, c = 0, d = 0;
   asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   const bool tiles = d >> 24 & 1, bf16 = d >> 22 & 1;
@@ -75,53 +79,67 @@ const std::vector<Level>& levels() {
   static const std::vector<Level> all = {
 #if defined(VOLTAIC_EMULATED_LEVEL)
 #define FAMILY(name) voltaic_cpu_##name##_emulated,
-#define AMX_FAMILY(name) FAMILY(name)
-    // Native tests only: the 16-lane and AMX code, lowered to AVX2.
+#define PRODUCT_FAMILY(name) FAMILY(name)
+    // Native tests only: the 16-lane code with AMX, and with dots of bf16 pairs, lowered to AVX2.
     {"emulated",
      has_avx2,
      {
 #include "families.inc"
      }},
+#undef PRODUCT_FAMILY
+#define PRODUCT_FAMILY(name) voltaic_cpu_##name##_emulated_dots,
+    {"emulated_dots",
+     has_avx2,
+     {
+#include "families.inc"
+     }},
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #endif
 #define FAMILY(name) voltaic_cpu_##name##_portable,
-#define AMX_FAMILY(name) FAMILY(name)
+#define PRODUCT_FAMILY(name) FAMILY(name)
     {"portable",
      [] { return true; },
      {
 #include "families.inc"
      }},
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #if defined(__x86_64__)
 #define FAMILY(name) voltaic_cpu_##name##_avx2,
-#define AMX_FAMILY(name) FAMILY(name)
+#define PRODUCT_FAMILY(name) FAMILY(name)
     {"avx2",
      has_avx2,
      {
 #include "families.inc"
      }},
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #define FAMILY(name) voltaic_cpu_##name##_avx512,
-#define AMX_FAMILY(name) FAMILY(name)
+#define PRODUCT_FAMILY(name) FAMILY(name)
     {"avx512",
      has_avx512,
      {
 #include "families.inc"
      }},
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #define FAMILY(name) voltaic_cpu_##name##_avx512,
-#define AMX_FAMILY(name) voltaic_cpu_##name##_amx,
+#define PRODUCT_FAMILY(name) voltaic_cpu_##name##_avx512bf16,
+    {"avx512bf16",
+     has_avx512bf16,
+     {
+#include "families.inc"
+     }},
+#undef PRODUCT_FAMILY
+#define PRODUCT_FAMILY(name) voltaic_cpu_##name##_amx,
     {"amx",
      has_amx,
      {
 #include "families.inc"
      }},
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 #endif
   };
   return all;
@@ -191,7 +209,9 @@ voltaic_status device_info(int32_t, voltaic_device_info* out, char*) {
   out->free_bytes = static_cast<uint64_t>(free_pages) * static_cast<uint64_t>(page);
   processor_name(out->name, sizeof out->name);
   std::snprintf(out->instruction_set, sizeof out->instruction_set, "%s", levels()[level].name);
-  out->bfloat16_is_fast = std::strcmp(out->instruction_set, "amx") == 0;
+  const bool multiplies_bfloat16 = std::strcmp(out->instruction_set, "avx512bf16") == 0 ||
+                                   std::strcmp(out->instruction_set, "amx") == 0;
+  out->bfloat16_is_fast = multiplies_bfloat16;
   return VOLTAIC_OK;
 }
 
@@ -208,8 +228,9 @@ const voltaic_backend* assemble(size_t level) {
     backend->kernels.insert(backend->kernels.end(), entries, entries + count);
   }
   using DeviceInfo = decltype(voltaic_backend::device_info);
-  constexpr std::array<DeviceInfo, 5> infos = {device_info<0>, device_info<1>, device_info<2>,
-                                               device_info<3>, device_info<4>};
+  constexpr std::array<DeviceInfo, 7> infos = {device_info<0>, device_info<1>, device_info<2>,
+                                               device_info<3>, device_info<4>, device_info<5>,
+                                               device_info<6>};
   voltaic_backend& table = backend->table;
   table.abi_version = VOLTAIC_BACKEND_ABI_VERSION;
   table.struct_size = sizeof table;

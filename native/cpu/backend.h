@@ -8,7 +8,7 @@
 namespace voltaic {
 
 // Instruction sets that this build holds and this processor runs, best last: "portable", "avx2",
-// "avx512", "amx".
+// "avx512", "avx512bf16", "amx".
 std::vector<std::string> cpu_instruction_sets();
 
 // The backend for one of them; nullptr when it is not built in or the processor lacks it.

@@ -6,8 +6,9 @@
 // and activation work on the fp32 sums, and c is rounded once. beta 0 leaves c unread.
 //
 //   gemm_pack.h      panels for the fp32 microkernel
-//   gemm_micro.h     the fp32 microkernel (bf16 without AMX too)
+//   gemm_micro.h     the fp32 microkernel (bf16 too where nothing multiplies it)
 //   gemm_amx.h       the bf16 kernel on AMX tiles
+//   gemm_dot.h       the bf16 kernel on dots of pairs (AVX512_BF16)
 //   gemm_epilogue.h  sums to c
 //   gemm_blocks.h    loops, tasks, packing
 //
@@ -16,6 +17,7 @@
 // block of rows apart and the blocks in order.
 #include "gemm_amx.h"
 #include "gemm_blocks.h"
+#include "gemm_dot.h"
 #include "gemm_micro.h"
 
 namespace voltaic {
@@ -103,6 +105,11 @@ struct KernelOf {
 template <>
 struct KernelOf<bfloat16> {
   using type = TileKernel;
+};
+#elif defined(VOLTAIC_DOTS)
+template <>
+struct KernelOf<bfloat16> {
+  using type = DotKernel;
 };
 #endif
 

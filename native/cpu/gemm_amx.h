@@ -16,6 +16,7 @@ struct TileKernel {
   static constexpr int64_t kDepth = 512;
   static constexpr int64_t kRowBlock = 128;
   static constexpr int64_t kFlopsPerNanosecond = 1500;
+  static constexpr bool kWritesResults = false;
   using Packed = bfloat16;
 
   struct PanelA {

@@ -135,9 +135,17 @@ struct Blocks {
           const int held = (int)smaller(kRows, rows - i);
           if (packed_b.data != nullptr)
             prefetch_share(b.data + kColumns * Kernel::padded_depth(depth), depth, i, rows);
-          if (last) p.out.prefetch(row + i, column + j, held);
-          kernel.multiply(depth, panel_a(own_a, start, depth, row, i, held), b, held, tile, !first);
-          if (last) {
+          if (last) p.out.prefetch(row + i, column + j, held, held_columns);
+          const auto a = panel_a(own_a, start, depth, row, i, held);
+          bool done = false;
+          if constexpr (Kernel::kWritesResults) {
+            done = last && held_columns == kColumns && p.out.only_scales();
+            if (done)
+              kernel.multiply_into(p.out, row + i, column + j, depth, a, b, held,
+                                   first ? nullptr : tile);
+          }
+          if (!done) kernel.multiply(depth, a, b, held, tile, !first);
+          if (last && !done) {
             float* sums_here = column_sums == nullptr ? nullptr : column_sums + j;
             p.out.template finish<kColumns>(tile, row + i, column + j, held, held_columns,
                                             sums_here);

@@ -19,9 +19,13 @@ struct Epilogue {
 
   // Asks for the lines of c that finish will write, so that they arrive while the sums are
   // computed.
-  VOLTAIC_INLINE void prefetch(int64_t row, int64_t column, int rows) const {
-    for (int i = 0; i < rows; i++) __builtin_prefetch(c + (row + i) * n + column, 1);
+  VOLTAIC_INLINE void prefetch(int64_t row, int64_t column, int rows, int columns) const {
+    for (int i = 0; i < rows; i++) __builtin_prefetch(c + (row + i) * n + column + columns - 1, 1);
   }
+
+  // Whether c is alpha times the sums, plus bias where there is one: a kernel that holds the sums
+  // in registers may then write c itself.
+  VOLTAIC_INLINE bool only_scales() const { return kind <= kBias && beta == 0; }
 
   // tile[i][j], rows of tile_columns, belongs at c[row + i][column + j]. column_sums[j], when asked
   // for, collects what kActivationGradient stores, in fp32, rows ascending. The tile is

@@ -39,6 +39,7 @@ struct FloatKernel {
   static constexpr int64_t kDepth = 256;
   static constexpr int64_t kRowBlock = 192;  // about; rows of op(a) packed at a time, in L2
   static constexpr int64_t kFlopsPerNanosecond = 6 * kWidth;  // about, for cutting work into tasks
+  static constexpr bool kWritesResults = false;
   using Packed = float;
 
   // Panels as multiply takes them. Plain fp32 b with whole panels needs no packing: its rows are

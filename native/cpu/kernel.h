@@ -1,9 +1,9 @@
 // What every CPU kernel file uses: the call's arguments, failure, parallel loops, and registration.
 //
 // A kernel file is compiled once for each instruction set (VOLTAIC_ISA = portable, avx2, avx512,
-// amx), so all it defines has internal linkage: an inline function with a shared name could
-// otherwise be linked from the unit compiled for the wrong processor. No standard headers with
-// templates in here for the same reason.
+// avx512bf16, amx), so all it defines has internal linkage: an inline function with a shared name
+// could otherwise be linked from the unit compiled for the wrong processor. No standard headers
+// with templates in here for the same reason.
 #pragma once
 #include <string.h>
 

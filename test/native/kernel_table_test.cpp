@@ -14,10 +14,10 @@ namespace {
 
 const std::vector<std::string> kFamilies = {
 #define FAMILY(name) #name,
-#define AMX_FAMILY(name) #name,
+#define PRODUCT_FAMILY(name) #name,
 #include "../../native/cpu/families.inc"
 #undef FAMILY
-#undef AMX_FAMILY
+#undef PRODUCT_FAMILY
 };
 const std::vector<std::string> kDtypes = {"f32", "bf16", "i32", "u8", "F", "G", "A", "any"};
 const char* const kDtypeNames[] = {"float32", "bfloat16", "int32", "uint8"};
