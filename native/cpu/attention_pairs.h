@@ -40,21 +40,29 @@ constexpr int64_t kStrip = 32;       // queries whose scores are held in fp32
 constexpr int64_t kPairBlock = 128;  // queries whose P and S are held for one sum over them
 constexpr int64_t kDepthUnit = PairProducts::kDepthUnit;
 
-// The rounded x of even and odd rows as words.
-VOLTAIC_INLINE vuint words_of(vfloat even, vfloat odd) {
+// Columns of two rows of numbers, rounded: as words to `words`, and row by row where rows is not
+// null.
+VOLTAIC_INLINE void store_two_rows(bfloat16* words, bfloat16* rows, int64_t stride, vfloat even,
+                                   vfloat odd) {
 #if defined(__AVX512BF16__)
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return (vuint)_mm512_permutexvar_epi16(order, both);
+  _mm512_storeu_si512(words, _mm512_permutexvar_epi16(order, both));
+  if (rows == nullptr) return;
+  _mm256_storeu_si256((__m256i*)rows, _mm512_castsi512_si256(both));
+  _mm256_storeu_si256((__m256i*)(rows + stride), _mm512_extracti64x4_epi64(both, 1));
 #else
   bfloat16 halves[2][kWidth];
   store(halves[0], even);
   store(halves[1], odd);
-  return (vuint)load(halves[0]) >> 16 | (vuint)load(halves[1]);
+  const vuint pairs = (vuint)load(halves[0]) >> 16 | (vuint)load(halves[1]);
+  memcpy(words, &pairs, sizeof(pairs));
+  if (rows == nullptr) return;
+  memcpy(rows, halves[0], sizeof(halves[0]));
+  memcpy(rows + stride, halves[1], sizeof(halves[1]));
 #endif
 }
-VOLTAIC_INLINE void store_words(bfloat16* to, vuint words) { memcpy(to, &words, sizeof(words)); }
 
 // The first lanes (up to 32) of a row as words, zeros beyond; nothing is read beyond.
 VOLTAIC_INLINE vfloat row_words(const bfloat16* from, int64_t lanes) {
@@ -245,10 +253,9 @@ inline void gradients_of_rows(const PairBuffers& b, const GradientRows& of_rows,
       const ScoreGradients odd = score_gradients(of_rows, i + 1, load(scores + b.stride + j),
                                                  load(gradients + b.stride + j),
                                                  words != nullptr ? words + 1 : nullptr, j, lanes);
-      store_words(b.probabilities + pair + 2 * j, words_of(even.kept, odd.kept));
-      store_words(b.score_gradients + pair + 2 * j, words_of(even.of_score, odd.of_score));
-      store(rows + j, even.of_score);
-      store(rows + b.stride + j, odd.of_score);
+      store_two_rows(b.probabilities + pair + 2 * j, nullptr, 0, even.kept, odd.kept);
+      store_two_rows(b.score_gradients + pair + 2 * j, rows + j, b.stride, even.of_score,
+                     odd.of_score);
     });
   }
 }
