@@ -21,14 +21,19 @@
 // number and none depends on other sequences: the same bits for any number of threads and any batch
 // around the sequence.
 //
-// 48 queries a block: a multiple of the 16 rows of dropout tiles and of the 6 or 12 rows of
-// register tiles. GFLOP/s of one Zen 3 core (best of many runs, processor time), size 64, forward /
-// backward: 40 / 40 at 32 tokens, 61 / 65 at 128, 71 / 79 at 512; with dropout 36 / 36, 52 / 62, 60
-// / 73. bf16, widened when packed, is as fast; on a processor with AMX it goes through
-// attention_tiles.h instead.
+// 48 queries a block: a multiple of the 16 rows of dropout tiles and of the 6 or 8 rows of register
+// tiles. A Zen 4 core (117 GFLOP/s of fp32 multiply-adds), size 64, data in L2, GFLOP/s forward /
+// backward: 74 / 81 at 32 tokens, 96 / 101 at 128, 96 / 100 at 512; with dropout 69 / 79, 87 / 97,
+// 87 / 96; on AVX2 91 / 96 at 128 tokens, 80 / 91 with dropout. At 128 tokens and with dropout,
+// products take 77 % of the time forward (at 97 % of the core's peak), exponentials 8 %, dropout's
+// bits 9 %; backward 87, 4 and 4 %. From DRAM, as in a training step of 32 x 128 tokens, 71 / 80
+// with dropout; asking for the next task's rows ahead did not help.
+//
+// bf16 is widened when packed where the processor has no bf16 products; where it has, it goes
+// through attention_pairs.h instead.
+#include "attention_pairs.h"
 #include "attention_products.h"
-#include "attention_rows.h"
-#include "attention_tiles.h"
+#include "attention_softmax.h"
 
 namespace voltaic {
 namespace {
@@ -42,7 +47,7 @@ struct Buffers {
   int64_t padded_size;   // stride of rows of a head
   float *keys, *values;  // panels: K^T, and V (forward) or V^T (backward)
   float *queries, *scores, *context;
-  uint16_t* numbers;
+  uint16_t* kept;
   float *key_rows, *key_gradient, *value_gradient, *context_gradient, *probability_gradients;
 
   // False when memory ran out.
@@ -67,7 +72,7 @@ struct Buffers {
     carve.take(queries, kQueryBlock * padded_size);
     carve.take(scores, kQueryBlock * stride);
     carve.take(context, kQueryBlock * padded_size);
-    carve.take(numbers, 16 * stride);
+    carve.take(kept, stride);
     if (!backward) return;
     carve.take(key_rows, length * padded_size);
     carve.take(key_gradient, rows * padded_size);
@@ -93,14 +98,14 @@ bool forward_task(const Attention& a, const AttentionTask& task, const ForwardAr
     block_product<false>({b.queries, b.padded_size, 1}, {b.keys, a.size * kPanel, kPanel}, rows,
                          length, a.size, b.scores, b.stride);
     float sums[kQueryBlock];
-    for (int64_t r = 0; r < rows; r++) {
-      if (a.state != nullptr && r % 16 == 0)
-        attention_dropout_numbers(a, task, (first + r) / 16, b.numbers, b.stride);
+    for (int64_t r = 0; r < rows; r += kWidth) {
+      if (a.state != nullptr && r % 16 == 0) attention_kept(a, task, (first + r) / 16, b.kept);
       float* row = b.scores + r * b.stride;
-      sums[r] = exponentials(row, row, length, round_up(length, kWidth), a.scale,
-                             a.state != nullptr ? b.numbers + r % 16 * b.stride : nullptr,
-                             a.dropout.threshold,
-                             arrays.log_sum_exp + task.head * a.tokens + task.start + first + r);
+      exponentials({row, b.stride, smaller(rows - r, kWidth), length,
+                    a.state != nullptr ? b.kept + r % 16 : nullptr},
+                   a.scale, sums + r,
+                   arrays.log_sum_exp + task.head * a.tokens + task.start + first + r,
+                   [&](int64_t i, int64_t j, vfloat e) { store(row + i * b.stride + j, e); });
     }
     block_product<false>({b.scores, b.stride, 1}, {b.values, length * kPanel, kPanel}, rows, a.size,
                          length, b.context, b.padded_size);
@@ -140,16 +145,23 @@ bool backward_task(const Attention& a, const AttentionTask& task, const Backward
     block_product<false>({b.context_gradient, b.padded_size, 1},
                          {b.values, a.size * kPanel, kPanel}, rows, length, a.size,
                          b.probability_gradients, b.stride);
-    for (int64_t r = 0; r < rows; r++) {
-      if (a.state != nullptr && r % 16 == 0)
-        attention_dropout_numbers(a, task, (first + r) / 16, b.numbers, b.stride);
-      float *row = b.scores + r * b.stride, *gradient = b.probability_gradients + r * b.stride;
-      const float delta = dot_rows(arrays.context_gradient + at + r * width,
-                                   arrays.context + at + r * width, a.size);
-      probability_gradients(row, gradient, row, gradient, length, round_up(length, kWidth), a.scale,
-                            arrays.log_sum_exp[task.head * a.tokens + task.start + first + r],
-                            delta, a.state != nullptr ? b.numbers + r % 16 * b.stride : nullptr,
-                            a.dropout);
+    for (int64_t r = 0; r < rows; r += kWidth) {
+      if (a.state != nullptr && r % 16 == 0) attention_kept(a, task, (first + r) / 16, b.kept);
+      const int64_t count = smaller(rows - r, kWidth);
+      const GradientRows of_rows(
+          a, arrays.log_sum_exp + task.head * a.tokens + task.start + first + r,
+          arrays.context_gradient + at + r * width, arrays.context + at + r * width, count);
+      for (int64_t i = 0; i < count; i++) {
+        const uint16_t* kept = a.state != nullptr ? b.kept + r % 16 + i : nullptr;
+        float* score = b.scores + (r + i) * b.stride;
+        float* gradient = b.probability_gradients + (r + i) * b.stride;
+        row_vectors(length, [&](int64_t j, int64_t lanes) {
+          const ScoreGradients g =
+              score_gradients(of_rows, i, load(score + j), load(gradient + j), kept, j, lanes);
+          store(score + j, g.kept);
+          store(gradient + j, g.of_score);
+        });
+      }
     }
     block_product<true>({b.scores, 1, b.stride}, {b.context_gradient, kPanel, b.padded_size},
                         length, a.size, rows, b.value_gradient, b.padded_size);
@@ -166,7 +178,7 @@ bool backward_task(const Attention& a, const AttentionTask& task, const Backward
     store_row(q_gradient + row * a.token_stride + width, b.key_gradient + row * b.padded_size,
               a.size, a.scale);
     store_row(q_gradient + row * a.token_stride + 2 * width, b.value_gradient + row * b.padded_size,
-              a.size, 1.0f);
+              a.size, a.state != nullptr ? a.dropout.scale : 1.0f);
   }
   return true;
 }
@@ -185,8 +197,8 @@ voltaic_status attention_forward(const voltaic_call* call) {
     using T = __typeof__(*kind);
     const ForwardArrays<T> arrays = {data<T>(call, 0), data<T>(call, 3), data<float>(call, 4)};
     const bool enough = for_attention_tasks(a, kQueryChunk, [&](const AttentionTask& task) {
-#if defined(VOLTAIC_TILES)
-      if constexpr (sizeof(T) == 2) return forward_task_on_tiles(a, task, arrays);
+#if defined(VOLTAIC_TILES) || defined(VOLTAIC_DOTS)
+      if constexpr (sizeof(T) == 2) return forward_task_on_pairs(a, task, arrays);
 #endif
       return forward_task(a, task, arrays);
     });
@@ -206,8 +218,8 @@ voltaic_status attention_backward(const voltaic_call* call) {
                                       data<float>(call, 4), data<T>(call, 6)};
     // One task a sequence and head: the chunk is longer than any sequence.
     const bool enough = for_attention_tasks(a, larger(a.tokens, 1), [&](const AttentionTask& task) {
-#if defined(VOLTAIC_TILES)
-      if constexpr (sizeof(T) == 2) return backward_task_on_tiles(a, task, arrays);
+#if defined(VOLTAIC_TILES) || defined(VOLTAIC_DOTS)
+      if constexpr (sizeof(T) == 2) return backward_task_on_pairs(a, task, arrays);
 #endif
       return backward_task(a, task, arrays);
     });

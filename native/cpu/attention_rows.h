@@ -1,9 +1,7 @@
 // What the forward and backward passes of attention share, whatever multiplies their blocks: the
-// call's arguments, its cut into tasks, dropout numbers for 16 rows of the score matrix, and the
-// arithmetic on a row of scores.
+// call's arguments, its cut into tasks, and which probabilities dropout keeps.
 #pragma once
 #include "ragged.h"
-#include "simd_math.h"
 #include "simd_philox.h"
 
 namespace voltaic {
@@ -114,95 +112,65 @@ inline bool for_attention_tasks(const Attention& a, int64_t chunk, Body&& body) 
   return enough;
 }
 
-// The dropout numbers of rows 16 i to 16 i + 15, columns 0 to length - 1 of the task's score
-// matrix: row r at numbers + r * stride. Words 0 and 1 of a tile's block (r, c) are columns 2c,
-// 2c+1 and 2c+8, 2c+9 of row r, words 2 and 3 those of row r + 8; the four blocks of a row lie side
-// by side, so four lanes of a word are eight columns.
-inline void attention_dropout_numbers(const Attention& a, const AttentionTask& task, int64_t i,
-                                      uint16_t* numbers, int64_t stride) {
-  for (int64_t j = 0; 16 * j < task.length; j++) {
-    const uint64_t first = voltaic_attention_block((uint64_t)(task.sequence * a.heads + task.head),
-                                                   (uint32_t)i, (uint32_t)j, 0, 0);
+// Which probabilities of 16 rows of a score matrix dropout keeps: bit c of word 16 j + r is column
+// 16 j + c of row r.
+//
+// Words 0 and 1 of a tile's block (r, c) are columns 2c, 2c+1 and 2c+8, 2c+9 of row r, words 2 and
+// 3 those of row r + 8; the four blocks of a row lie side by side, so four lanes of a word are
+// eight columns.
+inline void attention_kept(const Attention& a, const AttentionTask& task, int64_t i,
+                           uint16_t* kept) {
+  const uint64_t matrix = (uint64_t)(task.sequence * a.heads + task.head);
+  const int32_t threshold = a.dropout.threshold;
+  for (int64_t j = 0; 16 * j < task.length; j++, kept += 16) {
+    const uint64_t first = voltaic_attention_block(matrix, (uint32_t)i, (uint32_t)j, 0, 0);
     for (int block = 0; block < 32; block += kWidth) {
       vuint words[4];
       philox_blocks(a.state, a.site, first + (uint64_t)block, words);
-      for (int w = 0; w < 4; w++)
+      for (int half = 0; half < 2; half++) {
+        uint16_t* rows = kept + 8 * half + block / 4;
+        const vuint left = words[2 * half], right = words[2 * half + 1];
+#if defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
+        const __m512i limit = _mm512_set1_epi16((short)(threshold - 1));
+        const uint64_t bits =
+            _pdep_u64(_mm512_cmpgt_epu16_mask((__m512i)left, limit), 0x00ff00ff00ff00ff) |
+            _pdep_u64(_mm512_cmpgt_epu16_mask((__m512i)right, limit), 0xff00ff00ff00ff00);
+        memcpy(rows, &bits, 8);
+#elif defined(__SSE2__)
+        const __m128i limit = _mm_set1_epi16((short)(threshold - 1));
         for (int part = 0; part < kWidth / 4; part++) {
-          const int64_t row = block / 4 + part + 8 * (w >> 1);
-          memcpy(numbers + row * stride + 16 * j + 8 * (w & 1), (const char*)&words[w] + 16 * part,
-                 16);
+          __m128i eight[2];
+          memcpy(&eight[0], (const char*)&left + 16 * part, 16);
+          memcpy(&eight[1], (const char*)&right + 16 * part, 16);
+          for (__m128i& x : eight)  // all ones where dropped
+            x = _mm_cmpeq_epi16(_mm_subs_epu16(x, limit), _mm_setzero_si128());
+          rows[part] = (uint16_t)~_mm_movemask_epi8(_mm_packs_epi16(eight[0], eight[1]));
         }
+#else
+        for (int part = 0; part < kWidth / 4; part++) {
+          uint32_t bits = 0;
+          for (int c = 0; c < 8; c++) {
+            const int lane = 4 * part + c / 2, shift = 16 * (c & 1);
+            bits |= (uint32_t)((int32_t)(left[lane] >> shift & 0xffffu) >= threshold) << c;
+            bits |= (uint32_t)((int32_t)(right[lane] >> shift & 0xffffu) >= threshold) << (c + 8);
+          }
+          rows[part] = (uint16_t)bits;
+        }
+#endif
+      }
     }
   }
 }
 
-// exp(scale * score - max) of a row of scores, 0 where dropped (numbers not null) and beyond length
-// up to padded, a multiple of kWidth. Returns the sum over all, dropped ones too, and puts the
-// natural log of sum exp(scale * score).
-template <class P>
-inline float exponentials(const float* scores, P* to, int64_t length, int64_t padded, float scale,
-                          const uint16_t* numbers, int32_t threshold, float* log_sum_exp) {
-  vfloat largest = splat(-kInfinity);
-  for (int64_t j = 0; j < length; j += kWidth)
-    largest =
-        vmax(select(first_lanes(length - j), load(scores + j) * scale, splat(-kInfinity)), largest);
-  const float max = reduce_max(largest);
-  vfloat sum = {};
-  const int64_t whole_vectors = length / kWidth * kWidth;
-  for (int64_t j = 0; j < padded; j += kWidth) {
-    vfloat e = vexp(load(scores + j) * scale - max);
-    if (j >= whole_vectors) e = select(first_lanes(length - j), e, splat(0.0f));
-    sum += e;
-    if (numbers != nullptr) e = select(dropout_keep(numbers + j, threshold), e, splat(0.0f));
-    store(to + j, e);
-  }
-  const float total = reduce_add(sum);
-  *log_sum_exp = max + scalar_log(total);
-  return total;
-}
-
-// One row of the backward pass. With p = exp(scale * score - log_sum_exp) and m the dropout factor
-// (0 or 1 / (1 - probability)): dropped = p m, the weights of the values, and score_gradient = p (m
-// probability_gradient - delta). Both are 0 beyond length up to padded.
-template <class P>
-inline void probability_gradients(const float* scores, const float* probability_gradients_of_row,
-                                  P* dropped, P* score_gradient, int64_t length, int64_t padded,
-                                  float scale, float log_sum_exp, float delta,
-                                  const uint16_t* numbers, Dropout dropout) {
-  for (int64_t j = 0; j < padded; j += kWidth) {
-    vfloat p = vexp(load(scores + j) * scale - log_sum_exp);
-    vfloat gradient = load(probability_gradients_of_row + j);
-    vfloat weight = p;
-    if (numbers != nullptr) {
-      const vint keep = dropout_keep(numbers + j, dropout.threshold);
-      weight = select(keep, p * dropout.scale, splat(0.0f));
-      gradient = select(keep, gradient * dropout.scale, splat(0.0f));
-    }
-    vfloat of_score = p * (gradient - delta);
-    if (j + kWidth > length) {
-      const vint inside = first_lanes(length - j);
-      weight = select(inside, weight, splat(0.0f));
-      of_score = select(inside, of_score, splat(0.0f));
-    }
-    store(dropped + j, weight);
-    store(score_gradient + j, of_score);
-  }
-}
-
-// Sum of a[i] * b[i]
-template <class T>
-inline float dot_rows(const T* a, const T* b, int64_t size) {
-  vfloat sum = {};
-  for (int64_t i = 0; i < size; i += kWidth)
-    sum = fma(load_partial(a + i, size - i), load_partial(b + i, size - i), sum);
-  return reduce_add(sum);
-}
-
-// Stores a row times factor.
-template <class T>
-inline void store_row(T* to, const float* from, int64_t size, float factor) {
-  for (int64_t i = 0; i < size; i += kWidth)
-    store_partial(to + i, load(from + i) * factor, size - i);
+// x in the lanes of columns j to j + kWidth - 1 of a row that its words keep (16 words apart), 0
+// in the others.
+VOLTAIC_INLINE vfloat where_kept(const uint16_t* words, int64_t j, vfloat x) {
+  const uint32_t bits = (uint32_t)words[j & ~(int64_t)15] >> (j & 15);
+#if defined(__AVX512F__) && VOLTAIC_WIDTH == 16
+  return (vfloat)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)x);
+#else
+  return select((splat_int((int32_t)bits) & splat_int(1) << lane_numbers()) != 0, x, splat(0.0f));
+#endif
 }
 
 }  // namespace

@@ -173,8 +173,8 @@ TEST(attention_matches_the_reference_on_random_ragged_shapes) {
   }
 }
 
-// Query blocks and chunks (48, 64, 192), depth blocks (256), register and dropout tiles, and what
-// is left after them.
+// Query blocks and chunks (32, 48, 128, 192), depth blocks (256), register and dropout tiles, and
+// what is left after them.
 TEST(attention_matches_the_reference_past_every_block_size) {
   for (Random random : seeds(1))
     for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
