@@ -21,6 +21,7 @@ export {
 export {
   allocate,
   bytesPerElement,
+  contentVersion,
   type DType,
   download,
   downloadSync,
