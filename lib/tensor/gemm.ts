@@ -93,7 +93,16 @@ export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options:
     return wrap(output)
   }
   const copies = weight instanceof Tensor ? null : weight.copies
-  const call: LinearCall = { x: input, weight: weightIn, copies, preactivation, activation, rows, inner, outer }
+  const call: LinearCall = {
+    x: input,
+    weight: weightIn,
+    copies,
+    preactivation,
+    activation,
+    rows,
+    inner,
+    outer,
+  }
   const saved = preactivation === null ? [retain(input), weightIn] : [retain(input), weightIn, preactivation]
   const node = new TapeNode('linear', output, inputs, saved, (self, gradient) =>
     linearBackward(self, gradient, call),

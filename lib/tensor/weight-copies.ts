@@ -7,7 +7,16 @@
  * weight once pays nothing. When memory is short they go first.
  */
 import { contentVersion, type DType, type Handle } from '../runtime/index.js'
-import { castValue, guard, produce, releaseValue, retain, setSpare, type Value, valueIfRoom } from './value.js'
+import {
+  castValue,
+  guard,
+  produce,
+  releaseValue,
+  retain,
+  setSpare,
+  type Value,
+  valueIfRoom,
+} from './value.js'
 
 /** Elements that hold an [n, k] weight's panels, whatever the instruction set: packed_elements in native/engine/gemm_arguments.h. */
 function packedElements(n: number, k: number): number {
