@@ -11,6 +11,11 @@
 //   gemm_epilogue.h  sums to c
 //   gemm_blocks.h    loops, tasks, packing
 //
+// gemm_packed takes b's panels as pack_weight made them, with the same bits. Measured (Zen 4, two
+// threads, 12 weights in turn), us, gemm against gemm_packed: fp32 32x1024x256 311, 130;
+// 32x256x1024 176, 131; 128x1024x256 464, 387; 128x3072x768 3516, 2933; bf16, widened to fp32, 129,
+// 108; 124, 115; 394, 366; 3364, 3077. With 1024 rows both take the same within 3 %.
+//
 // Same bits for any number of threads: tasks are blocks of c, cut from the shape alone; in fp32 an
 // element's sum is a chain over k that no other size enters (gemm_micro.h). bias_gradient adds each
 // block of rows apart and the blocks in order.

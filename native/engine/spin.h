@@ -4,6 +4,11 @@
 // them: where more threads want to run than there are cores (Node's own thread beside the stream's
 // and the workers', or other processes), the one that is waited for may be among them. How long a
 // pause instruction takes differs tenfold between processors, so time is counted, not pauses.
+//
+// Measured (Zen 4, 2 cores, 2 threads), a region of 8 tasks of 10 us: while both threads happen to
+// be on one core, 75 to 140 us at the 99th percentile, where pauses alone held the caller up
+// for a whole spin, 530 to 670 us; apart, a median of 42 and 41 us. Empty regions: 0.2 to 2 us
+// while the workers spin, 11 us when they sleep.
 #pragma once
 #include <sched.h>
 
