@@ -10,7 +10,7 @@ import type { TensorToWrite } from '../formats/safetensors.js'
 import { canonicalTensorName, matchTensors, requireMatchingShapes } from '../formats/tensor-names.js'
 import { Module, type NamedParameter } from '../nn/index.js'
 import { type Device, type DeviceName, deviceInfo, resolveDevice, VoltaicError } from '../runtime/index.js'
-import { noGrad } from '../tensor/index.js'
+import { noGrad, scope } from '../tensor/index.js'
 import { defaultDraw } from '../tensor/random.js'
 import { type DeviceBatch, releaseIndices } from './batch.js'
 import type { ActivationDtype } from './embeddings.js'
@@ -161,7 +161,8 @@ export abstract class ElectraPreTrainedModel extends Module {
   protected pass<T>(batch: DeviceBatch, input: unknown, hasLoss: boolean, body: () => T): T {
     if (this.training) this.randomness.advance()
     try {
-      return this.training || hasLoss ? body() : noGrad(body)
+      // In a scope what is freed on the way costs no finalizer, a fifth of JavaScript's time.
+      return this.training || hasLoss ? body() : noGrad(() => scope(body))
     } finally {
       releaseIndices(batch, input)
     }

@@ -1,6 +1,7 @@
 /**
  * Parameter: a float32 master value that training changes, its float32 gradient, and in bfloat16 training a working copy for
- * products. Alone it owns its memory; in a ParameterArena all three are views of the arena.
+ * products. Alone it owns its memory; in a ParameterArena all three are views of the arena. What products on the CPU read in the
+ * values' place (weight-copies.ts) is its own in both cases.
  */
 import { type Device, type DeviceName, run, type Shape, upload, VoltaicError } from '../runtime/index.js'
 import { created, deviceFrom } from '../tensor/creation.js'
@@ -11,6 +12,7 @@ import { sameShape, shapeText, sizeOf } from '../tensor/shapes.js'
 import { TapeNode } from '../tensor/tape.js'
 import { rebind, tensorValue, wrap } from '../tensor/tensor.js'
 import { guard, newValue, releaseValue, type Value, viewValue } from '../tensor/value.js'
+import { WeightCopies } from '../tensor/weight-copies.js'
 import { type Initializer, zerosInitializer } from './initializers.js'
 
 export interface ParameterOptions {
@@ -59,6 +61,8 @@ export class Parameter implements ParameterLike, NamedParameter {
   readonly initializer: Initializer
   /** The float32 master. */
   readonly value: Tensor
+  /** What products on the CPU read of it. For the ops of this package only. */
+  readonly copies: WeightCopies = new WeightCopies()
   readonly #leaf: TapeNode
   #working: Tensor | null = null
   #placed = false
@@ -161,6 +165,7 @@ export class Parameter implements ParameterLike, NamedParameter {
     this.#leaf.gradient = guard(placement.gradient)
     this.#leaf.arenaGradient = true
     rebind(this.value, placement.value, this.requiresGrad ? this.#leaf : null)
+    this.copies.release()
     this.#placed = true
     const { working } = placement
     if (working !== null) this.#working = unscoped(() => wrap(working))
@@ -170,6 +175,7 @@ export class Parameter implements ParameterLike, NamedParameter {
   /** Frees the values. */
   dispose(): void {
     if (this.value.disposed) return
+    this.copies.release()
     this.#working?.dispose()
     this.#working = null
     if (this.#leaf.gradient !== null) releaseValue(this.#leaf.gradient)

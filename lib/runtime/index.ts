@@ -22,6 +22,7 @@ export { type KernelProfile, type Profile, profile } from './profile.js'
 export {
   allocate,
   bytesPerElement,
+  contentVersion,
   type DType,
   download,
   downloadSync,

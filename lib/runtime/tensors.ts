@@ -29,6 +29,7 @@ export interface TensorAddon {
   allocate(device: number, dtype: number, rank: number): number
   view(handle: Handle, dtype: number, rank: number, elementOffset: number): number
   release(handle: Handle): number
+  contentVersion(handle: Handle): number
   run(op: number, tensorCount: number, attributeCount: number): number
   upload(handle: Handle, data: ArrayBufferView): number
   download(handle: Handle): Promise<ArrayBuffer> | number
@@ -147,6 +148,15 @@ export function view(handle: Handle, dtype: DType, shape: Shape, elementOffset =
 export function release(handle: Handle): void {
   const status = addon.release(handle)
   if (status !== 0) fail(status)
+}
+
+/**
+ * A number that grows with every write that is queued to a tensor's memory, through whichever handle: as long as it stands still,
+ * what was computed from the tensor is up to date. Throws ERR_DISPOSED.
+ */
+export function contentVersion(handle: Handle): number {
+  const version = addon.contentVersion(handle)
+  return version >= 0 ? version : fail(-version)
 }
 
 /**

@@ -1,12 +1,21 @@
 /** Matrix products: `linear`, with bias and activation in the same pass, and NumPy's `matmul`. */
-import { run, type Shape, VoltaicError } from '../runtime/index.js'
+import { type Handle, run, type Shape, VoltaicError } from '../runtime/index.js'
 import { type Activation, activationKind } from './activation.js'
-import { checkDType, checkFloat, checkSameDType, masterOf, type Weight, weightValue } from './operands.js'
+import {
+  checkDType,
+  checkFloat,
+  checkSameDType,
+  masterOf,
+  type Weight,
+  weightPanels,
+  weightValue,
+} from './operands.js'
 import { broadcastValue, consumeView, sumTo, toDType } from './raw.js'
 import { broadcastShapes, sameShape, shapeText, sizeOf } from './shapes.js'
 import { TapeNode } from './tape.js'
-import { type Tensor, tensorNode, tensorValue, wrap } from './tensor.js'
+import { Tensor, tensorNode, tensorValue, wrap } from './tensor.js'
 import { newValue, produce, releaseValue, retain, type Value, viewValue } from './value.js'
+import type { WeightCopies } from './weight-copies.js'
 
 const epilogue = { none: 0, bias: 1, biasActivation: 2, activationGradient: 3 } as const
 
@@ -21,6 +30,8 @@ export interface LinearOptions {
 interface LinearCall {
   readonly x: Value
   readonly weight: Value
+  /** Of a parameter. */
+  readonly copies: WeightCopies | null
   readonly preactivation: Value | null
   readonly activation: number
   readonly rows: number
@@ -62,33 +73,36 @@ export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options:
   const recorded = inputs[0] !== null || inputs[1] !== null || inputs[2] !== null
   const activation = options.activation === undefined ? 0 : activationKind('linear', options.activation)
   const activates = options.activation !== undefined
-  const weightIn = weightValue(weight, x.dtype)
+  const panels = weightPanels(weight, x.dtype, !recorded)
+  const weightIn = recorded || panels === null ? weightValue(weight, x.dtype) : null
   const shape = [...x.shape.slice(0, -1), outer]
   const output = newValue(input.device, options.outputDtype ?? x.dtype, shape)
   const preactivation = activates && recorded ? newValue(input.device, x.dtype, shape) : null
   const kind = activates ? epilogue.biasActivation : biasValue !== null ? epilogue.bias : epilogue.none
   try {
-    run(
-      'gemm',
-      [
-        input.handle,
-        weightIn.handle,
-        biasValue?.handle ?? null,
-        preactivation?.handle ?? null,
-        null,
-        output.handle,
-      ],
-      [rows, outer, inner, 0, 1, 1, 0, kind, activation, 1, 0, 0, 0],
-    )
+    const others = [biasValue?.handle ?? null, preactivation?.handle ?? null, null, output.handle]
+    const sizes = { m: rows, n: outer, k: inner }
+    multiplyWeight(input, weightIn, panels, others, sizes, { transpose: 1, beta: 0, kind, activation })
   } catch (error) {
-    for (const value of [output, weightIn, preactivation]) if (value !== null) releaseValue(value)
+    for (const value of [output, weightIn, preactivation, panels]) if (value !== null) releaseValue(value)
     throw error
   }
-  if (!recorded) {
-    releaseValue(weightIn)
+  if (panels !== null) releaseValue(panels)
+  if (!recorded || weightIn === null) {
+    if (weightIn !== null) releaseValue(weightIn)
     return wrap(output)
   }
-  const call: LinearCall = { x: input, weight: weightIn, preactivation, activation, rows, inner, outer }
+  const copies = weight instanceof Tensor ? null : weight.copies
+  const call: LinearCall = {
+    x: input,
+    weight: weightIn,
+    copies,
+    preactivation,
+    activation,
+    rows,
+    inner,
+    outer,
+  }
   const saved = preactivation === null ? [retain(input), weightIn] : [retain(input), weightIn, preactivation]
   const node = new TapeNode('linear', output, inputs, saved, (self, gradient) =>
     linearBackward(self, gradient, call),
@@ -96,6 +110,29 @@ export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options:
   node.acceptsAnyFloat = true
   if (preactivation !== null) node.fusion = { preactivation, activation }
   return wrap(output, node)
+}
+
+/** A product with a weight: of its panels where it has some. `others`: bias, saved, the bias's gradient and the result. */
+function multiplyWeight(
+  a: Value,
+  weight: Value | null,
+  panels: Value | null,
+  others: readonly (Handle | null)[],
+  { m, n, k }: { readonly m: number; readonly n: number; readonly k: number },
+  call: {
+    readonly transpose: 0 | 1
+    readonly beta: 0 | 1
+    readonly kind: number
+    readonly activation: number
+  },
+): void {
+  const { transpose, beta, kind, activation } = call
+  if (panels !== null) {
+    run('gemm_packed', [a.handle, panels.handle, ...others], [m, n, k, beta, kind, activation])
+  } else {
+    const b = (weight as Value).handle
+    run('gemm', [a.handle, b, ...others], [m, n, k, 0, transpose, 1, beta, kind, activation, 1, 0, 0, 0])
+  }
 }
 
 function linearBackward(node: TapeNode, gradient: Value, call: LinearCall): void {
@@ -132,30 +169,36 @@ function addBiasGradient(node: TapeNode, sums: Value, call: LinearCall): void {
 
 /** sums weight, added to what the input's gradient is already, or through the activation of the layer before. */
 function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void {
-  const attributes = [call.rows, call.inner, call.outer, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
+  const { x, weight } = call
+  const panels =
+    call.copies?.panels('inputGradient', weight, weight.dtype, () => retain(weight), false) ?? null
+  const sizes = { m: call.rows, n: call.inner, k: call.outer }
+  const plain = { transpose: 0, beta: 0, kind: epilogue.none, activation: 0 } as const
   const pending = node.pending(0)
-  if (pending !== null) {
-    attributes[6] = 1
-    run('gemm', [sums.handle, call.weight.handle, null, null, null, pending.handle], attributes)
-    return
-  }
-  const output = newValue(call.x.device, call.x.dtype, call.x.shape)
-  const producer = node.fusible(0)
-  if (producer?.fusion == null || producer.fusion.preactivation.dtype !== sums.dtype) {
-    produce(output, 'gemm', [sums.handle, call.weight.handle, null, null, null, output.handle], attributes)
-  } else {
-    const { preactivation, activation } = producer.fusion
-    attributes[7] = epilogue.activationGradient
-    attributes[8] = activation
-    const bias = producer.needs(2) ? producer.openShape(2, output.device, [call.inner]) : null
-    produce(
-      output,
-      'gemm',
-      [sums.handle, call.weight.handle, null, preactivation.handle, bias?.handle ?? null, output.handle],
-      attributes,
-    )
-    if (bias !== null) producer.close(2, bias)
-    producer.preactivationGradient = true
+  const output = pending === null ? newValue(x.device, x.dtype, x.shape) : null
+  try {
+    if (output === null) {
+      const others = [null, null, null, (pending as Value).handle]
+      multiplyWeight(sums, weight, panels, others, sizes, { ...plain, beta: 1 })
+      return
+    }
+    const producer = node.fusible(0)
+    if (producer?.fusion == null || producer.fusion.preactivation.dtype !== sums.dtype) {
+      multiplyWeight(sums, weight, panels, [null, null, null, output.handle], sizes, plain)
+    } else {
+      const { preactivation, activation } = producer.fusion
+      const bias = producer.needs(2) ? producer.openShape(2, output.device, [call.inner]) : null
+      const others = [null, preactivation.handle, bias?.handle ?? null, output.handle]
+      const kind = epilogue.activationGradient
+      multiplyWeight(sums, weight, panels, others, sizes, { ...plain, kind, activation })
+      if (bias !== null) producer.close(2, bias)
+      producer.preactivationGradient = true
+    }
+  } catch (error) {
+    if (output !== null) releaseValue(output)
+    throw error
+  } finally {
+    if (panels !== null) releaseValue(panels)
   }
   node.give(0, output)
 }

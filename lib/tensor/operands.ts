@@ -12,13 +12,27 @@ export function masterOf(weight: Weight): Tensor {
   return weight instanceof Tensor ? weight : weight.value
 }
 
-/** The weight's value in the asked dtype, with a reference of its own: the master, the working copy, or a cast made now. */
+/**
+ * The weight's value in the asked dtype, with a reference of its own: the master, the working copy, the copy that a parameter on the CPU
+ * keeps, or a cast made now.
+ */
 export function weightValue(weight: Weight, dtype: DType): Value {
-  const master = masterOf(weight)
-  if (dtype === 'bfloat16' && !(weight instanceof Tensor) && weight.working !== null) {
-    return retain(tensorValue(weight.working))
-  }
-  return toDType(tensorValue(master), dtype)
+  const master = tensorValue(masterOf(weight))
+  if (weight instanceof Tensor || dtype !== 'bfloat16') return toDType(master, dtype)
+  if (weight.working !== null) return retain(tensorValue(weight.working))
+  // A captured graph would go on reading the copy of the values that it was captured with.
+  return master.device.kind === 'cpu' ? weight.copies.rounded(master) : toDType(master, dtype)
+}
+
+/**
+ * The panels that a product with the transposed weight may read in its place, with a reference; null where there are none.
+ * @param last whether the caller reads nothing else of the weight
+ */
+export function weightPanels(weight: Weight, dtype: DType, last: boolean): Value | null {
+  if (weight instanceof Tensor) return null
+  const working = dtype === 'bfloat16' ? weight.working : null
+  const origin = tensorValue(working ?? weight.value)
+  return weight.copies.panels('forward', origin, dtype, () => weightValue(weight, dtype), last)
 }
 
 /**

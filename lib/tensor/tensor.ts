@@ -18,6 +18,7 @@ import { shapeText } from './shapes.js'
 import { checkSeed, disown, isRecording, propagate, TapeNode } from './tape.js'
 import { trackedTensors } from './tracking.js'
 import { castValue, filledValue, guard, releaseValue, retain, type Value } from './value.js'
+import type { WeightCopies } from './weight-copies.js'
 
 /** What `data()` gives: float32 and bfloat16 as Float32Array, int32 as Int32Array, uint8 as Uint8Array. */
 export type TensorData = Float32Array | Int32Array | Uint8Array
@@ -28,6 +29,8 @@ export type NestedArray = number | readonly NestedArray[]
 export interface ParameterLike {
   readonly value: Tensor
   readonly working: Tensor | null
+  /** For the ops of this package only. */
+  readonly copies: WeightCopies
 }
 
 /** The tensor's value; throws ERR_DISPOSED when it was freed. For the ops of this package only. */

@@ -10,6 +10,7 @@ import {
   release,
   run,
   type Shape,
+  VoltaicError,
   view as viewHandle,
 } from '../runtime/index.js'
 import { sizeOf } from './shapes.js'
@@ -49,7 +50,34 @@ export function guard(value: Value): Value {
 }
 
 export function newValue(device: Device, dtype: DType, shape: Shape): Value {
-  return new Value(allocate(device, dtype, shape), dtype, shape, device, null)
+  return (
+    valueIfRoom(device, dtype, shape, giveUpSpare) ??
+    new Value(allocate(device, dtype, shape), dtype, shape, device, null)
+  )
+}
+
+/** The same, or null where memory is short and `onShort` says so. */
+export function valueIfRoom(
+  device: Device,
+  dtype: DType,
+  shape: Shape,
+  onShort: () => boolean = () => true,
+): Value | null {
+  let handle: Handle
+  try {
+    handle = allocate(device, dtype, shape)
+  } catch (error) {
+    if (error instanceof VoltaicError && error.code === 'ERR_OUT_OF_MEMORY' && onShort()) return null
+    throw error
+  }
+  return new Value(handle, dtype, shape, device, null)
+}
+
+let giveUpSpare: () => boolean = () => false
+
+/** Sets what frees values that can be made again when memory is short, and says whether there were any. */
+export function setSpare(giveUp: () => boolean): void {
+  giveUpSpare = giveUp
 }
 
 export function retain(value: Value): Value {

@@ -235,6 +235,7 @@ voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t att
   if (tensor_count > kMostTensors || attribute_count > kMostAttributes)
     return fail(VOLTAIC_ERROR_ARGUMENT, std::string(name) + ": too many arguments");
   voltaic_tensor tensors[kMostTensors];
+  Storage* storages[kMostTensors] = {};
   int32_t device_number = -1;
   for (uint32_t i = 0; i < tensor_count; i++) {
     if (arguments[i] == 0) {
@@ -256,6 +257,7 @@ voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t att
                                             "all tensors of a call are on one device");
     device_number = slot->device;
     tensors[i] = slot->tensor;
+    storages[i] = slot->storage;
   }
   Device* const where = device(device_number);
   if (where == nullptr)
@@ -269,6 +271,8 @@ voltaic_status Environment::run(uint32_t op, uint32_t tensor_count, uint32_t att
                                                " backend has no such kernel");
   where->stream.queue_kernel(where->kernels[op], name, tensors, tensor_count,
                              arguments + tensor_count, attribute_count);
+  for (uint32_t i = 0; i < tensor_count; i++)
+    if (storages[i] != nullptr && signature.tensors[i].role != Role::in) storages[i]->writes++;
   return VOLTAIC_OK;
 }
 

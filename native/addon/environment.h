@@ -31,6 +31,7 @@ struct Device {
   Stream stream;  // after the allocator: ends first, so no running kernel loses its memory
   std::vector<voltaic_kernel> kernels;  // by op number; nullptr where the backend has none
   uint64_t told_to_v8 = 0;              // reserved bytes that V8 knows of
+  uint64_t launches = 0;                // of graphs, which may write to any storage
 
   // The capture under way: its graph's number, 0 for none; its pool; what made it fail already.
   uint64_t capturing = 0;
@@ -48,6 +49,7 @@ struct Storage {
   Device* device;
   Block block;
   uint32_t references;
+  uint64_t writes = 0;  // queued so far: uploads, and kernels that it is a result of
 };
 
 struct Slot {

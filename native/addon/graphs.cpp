@@ -79,6 +79,7 @@ voltaic_status Environment::launch(uint64_t number) {
       status != VOLTAIC_OK)
     return status;
   found->second.device->stream.queue_launch(number);
+  found->second.device->launches++;
   return VOLTAIC_OK;
 }
 

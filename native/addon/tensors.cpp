@@ -198,6 +198,17 @@ napi_value release(napi_env env, napi_callback_info info) {
   return number_value(env, Environment::of(env).release(number(env, arguments.values[0])));
 }
 
+// contentVersion(handle) -> a number that grows with every write that is queued to the handle's
+// storage, through whichever of its handles; or minus the status
+napi_value content_version(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  const Slot* const slot =
+      Environment::of(env).find_or_explain(number(env, arguments.values[0]), "contentVersion");
+  if (slot == nullptr) return number_value(env, -VOLTAIC_ERROR_DISPOSED);
+  const Storage& storage = *slot->storage;
+  return number_value(env, static_cast<double>(storage.writes + storage.device->launches));
+}
+
 // run(op, tensorCount, attributeCount): handles, then attributes, in the command buffer -> status
 napi_value run(napi_env env, napi_callback_info info) {
   const Arguments<3> arguments(env, info);
@@ -234,8 +245,10 @@ napi_value upload(napi_env env, napi_callback_info info) {
     voltaic_status status = check_length(environment, *slot, bytes.length, "upload");
     if (status == VOLTAIC_OK)
       status = environment.refuse_in_capture(*slot->storage->device, "an upload");
-    if (status == VOLTAIC_OK)
+    if (status == VOLTAIC_OK) {
       slot->storage->device->stream.queue_upload(slot->tensor.data, bytes.data, bytes.length);
+      slot->storage->writes++;
+    }
     return number_value(env, status);
   });
 }
@@ -370,6 +383,7 @@ void register_tensors(Napi::Env env, Napi::Object exports) {
       {"allocate", allocate},
       {"view", view},
       {"release", release},
+      {"contentVersion", content_version},
       {"run", run},
       {"upload", upload},
       {"download", download},

@@ -8,7 +8,9 @@
 //
 // Each panel is packed once, or nearly: b ahead and by all threads when several rows of blocks use
 // it, else by the task right before use; a ahead when several narrow columns of blocks use it, else
-// by the task.
+// by the task. A weight's panels may be there already (pack_weight), in b's own type: where the
+// microkernel takes fp32 for bf16, the task widens each right before use, a copy of adjacent
+// elements in place of a transposition.
 #pragma once
 #include "gemm_epilogue.h"
 #include "gemm_pack.h"
@@ -22,6 +24,7 @@ struct Product {
   int64_t m, n, k;
   bool transpose_a, transpose_b;
   const F *a, *b;
+  const F* stored_b;  // panels made by pack_weight, in place of b; or nullptr
   Epilogue<F, G> out;
 
   int64_t stride_a() const { return transpose_a ? m : k; }
@@ -87,6 +90,17 @@ struct PackedPanels {
   }
 };
 
+template <class A, class B>
+constexpr bool kSameType = false;
+template <class A>
+constexpr bool kSameType<A, A> = true;
+
+// Where pack_weight puts a panel: as PackedPanels of all n columns.
+template <class Kernel>
+inline int64_t place_of_stored(int64_t n, int64_t column, int64_t depth_start, int64_t depth) {
+  return depth_start * round_up(n, Kernel::kColumns) + column * Kernel::padded_depth(depth);
+}
+
 template <class Kernel, class F, class G>
 struct Blocks {
   using Packed = typename Kernel::Packed;
@@ -133,7 +147,7 @@ struct Blocks {
         const auto b = panel_b(own_b, start, depth, column + j, held_columns, rows);
         for (int64_t i = 0; i < rows; i += kRows) {
           const int held = (int)smaller(kRows, rows - i);
-          if (packed_b.data != nullptr)
+          if (packed_b.data != nullptr || (kSameType<F, Packed> && p.stored_b != nullptr))
             prefetch_share(b.data + kColumns * Kernel::padded_depth(depth), depth, i, rows);
           if (last) p.out.prefetch(row + i, column + j, held, held_columns);
           const auto a = panel_a(own_a, start, depth, row, i, held);
@@ -194,6 +208,15 @@ struct Blocks {
     const Product<F, G>& p = product;
     if (packed_b.data != nullptr)
       return Kernel::packed_b(packed_b.template panel<kColumns>(column, start, depth));
+    if (p.stored_b != nullptr) {
+      const F* stored = p.stored_b + place_of_stored<Kernel>(p.n, column, start, depth);
+      if constexpr (kSameType<F, Packed>) {
+        return Kernel::packed_b(stored);
+      } else {
+        for (int64_t i = 0; i < kColumns * depth; i += kWidth) store(own + i, load(stored + i));
+        return Kernel::packed_b(own);
+      }
+    }
     if (rows <= 2 * kRows && Kernel::reads_b(p.b, p.transpose_b, held))
       return Kernel::direct_b(p.at_b(start, column), p.stride_b());
     Kernel::pack_b(own, p.at_b(start, column), p.stride_b(), p.transpose_b, held, depth);
@@ -237,13 +260,45 @@ inline PackedPanels<Kernel> pack_ahead(const Product<F, G>& p, int64_t first, in
   return packed;
 }
 
+// Packs all of op(b) for products to come, by all threads; a task takes one step of kDepth of a
+// panel. Returns false when scratch memory runs out.
+template <class Kernel, class F>
+inline bool pack_stored(const F* b, int64_t n, int64_t k, bool transposed, F* to) {
+  using Packed = typename Kernel::Packed;
+  static_assert(Kernel::kColumns <= kMostPanelColumns && Kernel::kDepth % kPackedDepthUnit == 0);
+  Product<F, F> p = {};
+  p.n = n;
+  p.k = k;
+  p.transpose_b = transposed;
+  p.b = b;
+  if constexpr (kSameType<F, Packed>) {
+    pack_ahead<Kernel, true>(p, 0, n, to);
+    return true;
+  } else {
+    constexpr int64_t kColumns = Kernel::kColumns;
+    const int64_t panels = divide_up(n, kColumns);
+    bool out_of_memory = false;
+    parallel_for(panels * divide_up(k, Kernel::kDepth), [&](int64_t task) {
+      const int64_t column = task % panels * kColumns, start = task / panels * Kernel::kDepth,
+                    depth = smaller(Kernel::kDepth, k - start);
+      auto* own = (Packed*)thread_scratch(2, kColumns * depth * sizeof(Packed));
+      if (own == nullptr) return __atomic_store_n(&out_of_memory, true, __ATOMIC_RELAXED);
+      Kernel::pack_b(own, p.at_b(start, column), p.stride_b(), transposed,
+                     (int)smaller(kColumns, n - column), depth);
+      F* stored = to + place_of_stored<Kernel>(n, column, start, depth);
+      for (int64_t i = 0; i < kColumns * depth; i += kWidth) store(stored + i, load(own + i));
+    });
+    return !out_of_memory;
+  }
+}
+
 // Runs one product on all threads. partial_sums: divide_up(m, cut.rows) rows of padded_columns
 // floats, zeroed, or nullptr.
 template <class Kernel, class F, class G>
 inline bool multiply_in_tasks(const Product<F, G>& p, Cut cut, float* partial_sums,
                               int64_t padded_columns) {
   const int64_t row_blocks = divide_up(p.m, cut.rows), padded_k = Kernel::padded_depth(p.k);
-  const bool b_ahead = row_blocks > 1;
+  const bool b_ahead = row_blocks > 1 && p.stored_b == nullptr;
   const bool a_ahead = cut.columns < kWideBlock && cut.columns < p.n;
   // A wide b packs and multiplies a stretch of columns at a time.
   int64_t stretch = round_up(p.n, cut.columns);

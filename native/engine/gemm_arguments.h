@@ -26,6 +26,14 @@ enum GemmAttribute {
   kStrideC
 };
 
+// Elements of b's type that panels packed ahead may take, whatever kernel makes them: panels of at
+// most 48 columns, the last one whole, each step of k's rounded to 32. lib/tensor/weight-copies.ts
+// allocates by the same formula.
+constexpr int64_t kMostPanelColumns = 48, kPackedDepthUnit = 32;
+inline int64_t packed_elements(int64_t n, int64_t k) {
+  return (n + kMostPanelColumns) * (divide_up(k, kPackedDepthUnit) * kPackedDepthUnit);
+}
+
 inline bool is_size(double x) {
   return x >= 0 && x < 4503599627370496.0 && x == (double)(int64_t)x;
 }

@@ -12,23 +12,12 @@
 #include <mutex>
 #include <thread>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "spin.h"
 
 namespace voltaic {
 namespace {
 
 constexpr int kMostThreads = 256;
-constexpr int kSpins = 20000;  // about 100 to 300 microseconds of pause instructions
-
-inline void pause_briefly() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // One parallel region at a time. A region opens when the generation moves on and closes when its
 // number is stored as closed; a worker announces itself before it looks, and run() closes before it
@@ -61,7 +50,7 @@ class Pool {
     // No worker may enter from here on; wait for those inside.
     closed_generation_.store(generation_.load(std::memory_order_relaxed),
                              std::memory_order_seq_cst);
-    while (inside_.load(std::memory_order_seq_cst) > 0) pause_briefly();
+    for (Spin spin; inside_.load(std::memory_order_seq_cst) > 0;) spin.wait();
     inside_region = false;
   }
 
@@ -78,10 +67,9 @@ class Pool {
     inside_region = true;
     uint64_t seen = 0;
     for (;;) {
-      int spins = 0;
-      while (generation_.load(std::memory_order_acquire) == seen) {
-        if (++spins < kSpins) {
-          pause_briefly();
+      for (Spin spin; generation_.load(std::memory_order_acquire) == seen;) {
+        if (!spin.long_enough()) {
+          spin.wait();
           continue;
         }
         std::unique_lock<std::mutex> lock(sleep_mutex_);

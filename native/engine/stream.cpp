@@ -6,23 +6,12 @@
 #include <stdexcept>
 #include <utility>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "spin.h"
 
 namespace voltaic {
 namespace {
 
 constexpr size_t kRing = 1024;  // commands; a power of two
-constexpr int kSpins = 4000;    // a few tens of microseconds before the thread sleeps
-
-inline void pause_briefly() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 }  // namespace
 
@@ -335,11 +324,10 @@ void Stream::execute(Command& command) {
 void Stream::work() {
   uint64_t at = 0;
   for (;;) {
-    int spins = 0;
-    while (pushed_.load(std::memory_order_acquire) == at &&
-           !stop_.load(std::memory_order_relaxed)) {
-      if (++spins < kSpins) {
-        pause_briefly();
+    for (Spin spin;
+         pushed_.load(std::memory_order_acquire) == at && !stop_.load(std::memory_order_relaxed);) {
+      if (!spin.long_enough()) {
+        spin.wait();
         continue;
       }
       std::unique_lock<std::mutex> lock(mutex_);

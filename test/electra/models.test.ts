@@ -662,7 +662,11 @@ t.test('a pass leaves no tensor behind but its outputs', async (t) => {
     for (const training of [true, false]) {
       model.train(training)
       const all = { ...input, ...labels }
-      pass(all)
+      // At the second use of a content the CPU packs the weights, for as long as it stays.
+      for (let i = 0; i < 2; i++) {
+        pass(all)
+        pass(input)
+      }
       const before = memoryStats(device).tensors
       for (let i = 0; i < 3; i++) pass(all)
       pass(input)

@@ -557,6 +557,74 @@ TEST(gemm_names_what_is_wrong_with_its_arguments) {
   refused(g, VOLTAIC_ERROR_SHAPE, "a holds 6");
 }
 
+// A weight's panels made ahead are the very numbers that the product packs by itself: same bits,
+// from both layouts, with every epilogue, below and beyond a block of rows and a step of k.
+TEST(gemm_packed_gives_the_bits_of_gemm) {
+  if (!backend_name().starts_with("cpu:")) return;
+  const int64_t sizes[][3] = {{1, 1, 1},    {1, 67, 513},   {3, 13, 33},    {40, 97, 31},
+                              {64, 256, 7}, {230, 100, 40}, {210, 49, 530}, {33, 530, 261}};
+  int turn = 0;
+  for (const auto& size : sizes)
+    for (Random random : seeds(4))
+      for (const voltaic_dtype in : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
+        Gemm g;
+        g.m = size[0];
+        g.n = size[1];
+        g.k = size[2];
+        g.transpose_b = ++turn & 1;
+        g.beta = random.next() & 1 ? 0 : 0.5;
+        g.epilogue = turn / 2 % 4;
+        g.activation = int(random.integer(0, 4));
+        const voltaic_dtype out = random.float_dtype();
+        Array a = random.array(in, {g.m, g.k}), b = random.array(in, {g.k * g.n}),
+              bias = random.array(VOLTAIC_FLOAT32, {g.n}), c = random.array(out, {g.m, g.n}),
+              saved = random.array(in, {g.m, g.n}, -3, 3),
+              gradient = random.array(VOLTAIC_FLOAT32, {g.n});
+        Array packed(in, {(g.n + 48) * ((g.k + 31) / 32 * 32)});
+        Array own_c = c, own_saved = saved, own_gradient = gradient;
+        EXPECT(run("gemm", {&a, &b, &bias, &saved, &gradient, &c}, g.attributes()));
+        EXPECT(
+            run("pack_weight", {&b, &packed}, {double(g.n), double(g.k), double(g.transpose_b)}));
+        EXPECT(run("gemm_packed", {&a, &packed, &bias, &own_saved, &own_gradient, &own_c},
+                   {double(g.m), double(g.n), double(g.k), g.beta, double(g.epilogue),
+                    double(g.activation)}));
+        const std::string text = std::to_string(g.m) + "x" + std::to_string(g.n) + "x" +
+                                 std::to_string(g.k) + " epilogue " + std::to_string(g.epilogue);
+        EXPECT_TEXT(own_c.bytes == c.bytes, "c of " + text);
+        EXPECT_TEXT(own_saved.bytes == saved.bytes, "saved of " + text);
+        EXPECT_TEXT(own_gradient.bytes == gradient.bytes, "bias_gradient of " + text);
+      }
+}
+
+TEST(gemm_packed_names_what_is_wrong_with_its_arguments) {
+  if (!backend_name().starts_with("cpu:")) return;
+  Random random(1);
+  Array a = random.array(VOLTAIC_FLOAT32, {6}), b = random.array(VOLTAIC_FLOAT32, {12}),
+        c(VOLTAIC_FLOAT32, {8}), few(VOLTAIC_FLOAT32, {52 * 32 - 1}),
+        packed(VOLTAIC_FLOAT32, {52 * 32});
+  const auto says = [](voltaic_status status, const char* word) {
+    EXPECT(last_status() == status);
+    EXPECT_TEXT(last_message().find(word) != std::string::npos, std::string("names ") + word);
+  };
+  EXPECT(!run("pack_weight", {&b, &few}, {4, 3, 0}));
+  says(VOLTAIC_ERROR_SHAPE, "panels of 1663 elements");
+  EXPECT(!run("pack_weight", {&a, &packed}, {4, 3, 0}));
+  says(VOLTAIC_ERROR_SHAPE, "b holds 6");
+  EXPECT(!run("pack_weight", {&b, &packed}, {4, -3, 0}));
+  says(VOLTAIC_ERROR_ARGUMENT, "k is -3");
+  EXPECT(run("pack_weight", {&b, &packed}, {4, 3, 0}));
+  const auto refused = [&](std::vector<double> attributes, voltaic_status status,
+                           const char* word) {
+    EXPECT(!run("gemm_packed", {&a, &packed, nullptr, nullptr, nullptr, &c}, attributes));
+    says(status, word);
+  };
+  EXPECT(run("gemm_packed", {&a, &packed, nullptr, nullptr, nullptr, &c}, {2, 4, 3, 0, 0, 0}));
+  refused({2, 5, 3, 0, 0, 0}, VOLTAIC_ERROR_SHAPE, "too few for 5 x 3");
+  refused({2, 1e9, 1e9, 0, 0, 0}, VOLTAIC_ERROR_SHAPE, "too few");
+  refused({3, 4, 3, 0, 0, 0}, VOLTAIC_ERROR_SHAPE, "a holds 6");
+  refused({2, 4, 3, 0, 1, 0}, VOLTAIC_ERROR_ARGUMENT, "bias");
+}
+
 TEST(bias_gradient_adds_column_sums) {
   for (Random random : seeds(16)) {
     const int64_t rows = random.next() & 1 ? random.size(60) : random.integer(0, 300);

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import t from 'tap'
 import {
   allocate,
+  contentVersion,
   type Device,
   download,
   downloadSync,
@@ -217,6 +218,36 @@ t.test('memory that runs out is an error with advice, and then all works', async
     t.equal(thrown(() => setMemoryLimit(device, bytes)).code, 'ERR_ARGUMENT')
   setMemoryLimit(device, limitBytes)
 })
+
+t.test(
+  'a content version grows with every write, through whichever handle, and with nothing else',
+  async (t) => {
+    const a = floats(1, 2, 3, 4)
+    const half = view(a, 'float32', [2], 2)
+    const other = floats(5, 6)
+    const grows = (body: () => void): boolean => {
+      const before = contentVersion(a)
+      body()
+      t.equal(contentVersion(half), contentVersion(a))
+      return contentVersion(a) > before
+    }
+    t.ok(grows(() => upload(a, new Float32Array(4))))
+    t.ok(grows(() => upload(half, new Float32Array(2))))
+    t.ok(grows(() => run('fill', [half], [1])))
+    t.ok(grows(() => run('accumulate', [other, half])))
+    t.notOk(grows(() => run('accumulate', [half, other])))
+    t.notOk(grows(() => upload(other, new Float32Array(2))))
+    t.notOk(grows(() => release(view(a, 'float32', [1]))))
+    await download(a)
+    release(half)
+    const before = contentVersion(a)
+    t.throws(() => run('fill', [half], [1]), { code: 'ERR_DISPOSED' })
+    t.equal(contentVersion(a), before)
+    release(a)
+    t.throws(() => contentVersion(a), { code: 'ERR_DISPOSED' })
+    release(other)
+  },
+)
 
 t.test('an error is not lost when an allocation has to wait', async (t) => {
   emptyCache(device)

@@ -52,7 +52,8 @@ t.test('a step takes no memory from the system after the second', async (t) => {
     tensors.push(memoryStats().tensors)
   }
   t.equal(seen.length, 52)
-  t.same(new Set(seen.slice(1)), new Set([seen[1]]), 'system allocations')
+  // The last step carries the validation, several passes over one content of the weights: for them they are packed.
+  t.same(new Set(seen.slice(1, -1)), new Set([seen[1]]), 'system allocations')
   t.same(new Set(tensors.slice(1, -1)), new Set([tensors[1]]), 'and no tensor is forgotten')
 })
 
