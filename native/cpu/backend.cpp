@@ -59,6 +59,9 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+// AMD's cores do dots of bf16 pairs at twice the FLOPs of fp32 multiply-adds, Intel's at half of
+// them (measured: 235 against 117 GFLOP/s on Zen 4, 112 against 214 on a Xeon with AMX).
+bool dots_are_fast() { return has_avx512bf16() && __builtin_cpu_is("amd"); }
 // AMX's tile registers must be asked for, once a process.
 bool has_amx() {
   if (!has_avx512bf16()) return false;
@@ -73,6 +76,8 @@ bool has_amx() {
   return false;
 #endif
 }
+#else
+bool dots_are_fast() { return false; }
 #endif
 
 const std::vector<Level>& levels() {
@@ -209,9 +214,8 @@ voltaic_status device_info(int32_t, voltaic_device_info* out, char*) {
   out->free_bytes = static_cast<uint64_t>(free_pages) * static_cast<uint64_t>(page);
   processor_name(out->name, sizeof out->name);
   std::snprintf(out->instruction_set, sizeof out->instruction_set, "%s", levels()[level].name);
-  const bool multiplies_bfloat16 = std::strcmp(out->instruction_set, "avx512bf16") == 0 ||
-                                   std::strcmp(out->instruction_set, "amx") == 0;
-  out->bfloat16_is_fast = multiplies_bfloat16;
+  const std::string name = out->instruction_set;
+  out->bfloat16_is_fast = name == "amx" || (name == "avx512bf16" && dots_are_fast());
   return VOLTAIC_OK;
 }
 
@@ -249,6 +253,11 @@ const voltaic_backend* assemble(size_t level) {
   return &table;
 }
 
+// The one to take when nobody says which; names: those that run here, in the table's order.
+std::string best_level(const std::vector<std::string>& names) {
+  return names.back() == "avx512bf16" && !dots_are_fast() ? "avx512" : names.back();
+}
+
 }  // namespace
 
 std::vector<std::string> cpu_instruction_sets() {
@@ -274,7 +283,7 @@ const voltaic_backend* default_cpu_backend() {
   const std::vector<std::string> names = cpu_instruction_sets();
   const char* const wanted = std::getenv("VOLTAIC_CPU");
   if (wanted == nullptr || wanted[0] == 0 || std::strcmp(wanted, "auto") == 0)
-    return cpu_backend(names.back());
+    return cpu_backend(best_level(names));
   if (const voltaic_backend* backend = cpu_backend(wanted)) return backend;
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
