@@ -17,6 +17,7 @@ struct TileKernel {
   static constexpr int64_t kRowBlock = 128;
   static constexpr int64_t kFlopsPerNanosecond = 1500;
   static constexpr bool kWritesResults = false;
+  static constexpr int64_t kPackingSteps = kTileDepth;
   using Packed = bfloat16;
 
   struct PanelA {
@@ -58,10 +59,11 @@ struct TileKernel {
   }
   static PanelB packed_b(const bfloat16* panel) { return {panel}; }
 
-  static bool reads_a(const bfloat16*, bool transposed, int rows, int64_t depth) {
+  static bool reads_a(const bfloat16*, bool transposed, int rows, int64_t depth, int64_t, int64_t,
+                      bool) {
     return !transposed && rows == kRows && depth % kTileDepth == 0;
   }
-  static PanelA direct_a(const bfloat16* a, int64_t stride) {
+  static PanelA direct_a(const bfloat16* a, int64_t stride, bool) {
     return {a, stride, kTileDepth, kTileRows * stride};
   }
   static bool reads_b(const bfloat16*, bool, int) { return false; }

@@ -8,7 +8,8 @@
 //
 // Each panel is packed once, or nearly: b ahead and by all threads when several rows of blocks use
 // it, else by the task right before use; a ahead when several narrow columns of blocks use it, else
-// by the task. A weight's panels may be there already (pack_weight), in b's own type: where the
+// by the task. What the kernel reads from the matrix itself (reads_a, reads_b) is not packed. A
+// weight's panels may be there already (pack_weight), in b's own type: where the
 // microkernel takes fp32 for bf16, the task widens each right before use, a copy of adjacent
 // elements in place of a transposition.
 #pragma once
@@ -46,11 +47,14 @@ struct Cut {
 };
 
 constexpr int64_t kWantedTasks = 16;
+constexpr int64_t kLeastTasks = 4;            // fewer, and few rows are cut as well:
+constexpr int64_t kLeastRowsAlone = 96;       // each block packs the same columns of b
 constexpr int64_t kLeastNanoseconds = 20000;  // of a task; starting one takes about a hundredth
-constexpr int64_t kFewRows = 192;             // one row of blocks up to here
+constexpr int64_t kFewRows = 256;             // one row of blocks up to here
 constexpr int64_t kLeastRows = 24;            // of a block, where there are several
 constexpr int64_t kLeastRowsTransposed = 96;  // a transposed a is read in runs of a block's rows
 constexpr int64_t kWideBlock = 512;           // columns of a block when there are tasks enough
+constexpr int64_t kCloseColumns = 256;        // of c, whose rows then do not share sets of L1
 constexpr int64_t kPackedElements = 4 << 20;  // of b, packed ahead at a time: stays in L3
 constexpr int64_t kPackingGrain = 1 << 15;    // elements packed by a task
 
@@ -74,6 +78,7 @@ inline Cut cut_product(int64_t m, int64_t n, int64_t k, bool transpose_a) {
   };
   if (blocks > 1) halve(cut.rows, Kernel::kRows, transpose_a ? kLeastRowsTransposed : kLeastRows);
   halve(cut.columns, Kernel::kColumns, 2 * Kernel::kColumns);
+  if (blocks == 1 && tasks() < kLeastTasks) halve(cut.rows, Kernel::kRows, kLeastRowsAlone);
   return cut;
 }
 
@@ -100,6 +105,15 @@ template <class Kernel>
 inline int64_t place_of_stored(int64_t n, int64_t column, int64_t depth_start, int64_t depth) {
   return depth_start * round_up(n, Kernel::kColumns) + column * Kernel::padded_depth(depth);
 }
+
+// Whether a kernel can leave sums in rows of a matrix, and c holds numbers of their kind: where the
+// epilogue has nothing to do, they wait in c itself.
+template <class Kernel, class G>
+constexpr bool kSumsInPlace = false;
+template <class Kernel>
+constexpr bool kSumsInPlace<Kernel, float> = requires(Kernel k, float* c, int64_t stride) {
+  k.multiply(0, {}, {}, 0, c, stride, false);
+};
 
 template <class Kernel, class F, class G>
 struct Blocks {
@@ -136,11 +150,12 @@ struct Blocks {
     Packed *own_a = (Packed*)scratch, *own_b = (Packed*)(scratch + size_a);
     float* sums = (float*)(scratch + size_a + size_b);
     alignas(64) float single[kRows * kColumns];
+    const bool in_place = p.out.keeps_sums() && (p.k <= Kernel::kDepth || p.n <= kCloseColumns);
 
     for (int64_t start = 0; start == 0 || start < p.k; start += Kernel::kDepth) {
       const int64_t depth = smaller(Kernel::kDepth, p.k - start);
       const bool first = start == 0, last = start + depth >= p.k;
-      if (packed_a.data == nullptr) pack_rows_of_a(own_a, start, depth, row, rows);
+      if (packed_a.data == nullptr) pack_rows_of_a(own_a, start, depth, row, rows, columns);
       float* tile = first && last ? single : sums;
       for (int64_t j = 0; j < columns; j += kColumns) {
         const int held_columns = (int)smaller(kColumns, columns - j);
@@ -150,7 +165,14 @@ struct Blocks {
           if (packed_b.data != nullptr || (kSameType<F, Packed> && p.stored_b != nullptr))
             prefetch_share(b.data + kColumns * Kernel::padded_depth(depth), depth, i, rows);
           if (last) p.out.prefetch(row + i, column + j, held, held_columns);
-          const auto a = panel_a(own_a, start, depth, row, i, held);
+          const auto a = panel_a(own_a, start, depth, row, i, held, columns);
+          if constexpr (kSumsInPlace<Kernel, G>) {
+            if (in_place && held_columns == kColumns) {
+              kernel.multiply(depth, a, b, held, p.out.c + (row + i) * p.n + column + j, p.n,
+                              !first);
+              continue;
+            }
+          }
           bool done = false;
           if constexpr (Kernel::kWritesResults) {
             done = last && held_columns == kColumns && p.out.only_scales();
@@ -172,15 +194,20 @@ struct Blocks {
   }
 
  private:
+  bool reads_a(int held, int64_t depth, int64_t columns) const {
+    return Kernel::reads_a(product.a, product.transpose_a, held, depth, product.stride_a(), columns,
+                           columns == product.n);
+  }
   // Where elements of a panel are adjacent across k's, a few k's of all panels at a time: rows far
   // apart in memory share sets of the cache.
-  void pack_rows_of_a(Packed* own, int64_t start, int64_t depth, int64_t row, int64_t rows) const {
+  void pack_rows_of_a(Packed* own, int64_t start, int64_t depth, int64_t row, int64_t rows,
+                      int64_t columns) const {
     const Product<F, G>& p = product;
-    const int64_t most = p.transpose_a ? kPackingSteps : depth;
+    const int64_t most = p.transpose_a ? Kernel::kPackingSteps : depth;
     for (int64_t inner = 0; inner < depth; inner += most)
       for (int64_t i = 0; i < rows; i += kRows) {
         const int held = (int)smaller(kRows, rows - i);
-        if (Kernel::reads_a(p.a, p.transpose_a, held, depth)) continue;
+        if (reads_a(held, depth, columns)) continue;
         Kernel::pack_a(own + i * Kernel::padded_depth(depth) + inner * kRows,
                        p.at_a(row + i, start + inner), p.stride_a(), p.transpose_a, held,
                        smaller(most, depth - inner));
@@ -193,13 +220,13 @@ struct Blocks {
     const char* from = (const char*)next + i / kRows * share;
     for (int64_t at = 0; at < share; at += 64) __builtin_prefetch(from + at, 0, 2);
   }
-  auto panel_a(const Packed* own, int64_t start, int64_t depth, int64_t row, int64_t i,
-               int held) const {
+  auto panel_a(const Packed* own, int64_t start, int64_t depth, int64_t row, int64_t i, int held,
+               int64_t columns) const {
     const Product<F, G>& p = product;
     if (packed_a.data != nullptr)
       return Kernel::packed_a(packed_a.template panel<kRows>(row + i, start, depth));
-    if (Kernel::reads_a(p.a, p.transpose_a, held, depth))
-      return Kernel::direct_a(p.at_a(row + i, start), p.stride_a());
+    if (reads_a(held, depth, columns))
+      return Kernel::direct_a(p.at_a(row + i, start), p.stride_a(), p.transpose_a);
     return Kernel::packed_a(own + i * Kernel::padded_depth(depth));
   }
   // Plain fp32 rows of b serve as they are when a panel is used only a few times.
@@ -235,7 +262,7 @@ inline PackedPanels<Kernel> pack_ahead(const Product<F, G>& p, int64_t first, in
   const PackedPanels<Kernel> packed{to, first, count};
   const bool along_depth = is_b ? p.transpose_b : !p.transpose_a;
   const int64_t panels = divide_up(count, width);
-  const int64_t most = along_depth ? Kernel::kDepth : kPackingSteps;
+  const int64_t most = along_depth ? Kernel::kDepth : Kernel::kPackingSteps;
   const int64_t together =
       divide_up(kPackingGrain, width * larger(1, smaller(p.k, Kernel::kDepth)));
   const int64_t groups = divide_up(panels, together);
@@ -299,7 +326,9 @@ inline bool multiply_in_tasks(const Product<F, G>& p, Cut cut, float* partial_su
                               int64_t padded_columns) {
   const int64_t row_blocks = divide_up(p.m, cut.rows), padded_k = Kernel::padded_depth(p.k);
   const bool b_ahead = row_blocks > 1 && p.stored_b == nullptr;
-  const bool a_ahead = cut.columns < kWideBlock && cut.columns < p.n;
+  const bool a_ahead =
+      cut.columns < kWideBlock && cut.columns < p.n &&
+      !Kernel::reads_a(p.a, p.transpose_a, Kernel::kRows, p.k, p.stride_a(), cut.columns, false);
   // A wide b packs and multiplies a stretch of columns at a time.
   int64_t stretch = round_up(p.n, cut.columns);
   if (b_ahead && stretch * padded_k > kPackedElements)

@@ -40,6 +40,7 @@ struct DotKernel {
   static constexpr int64_t kRowBlock = 192;            // about; rows of a that stay in L2
   static constexpr int64_t kFlopsPerNanosecond = 200;  // about, for cutting work into tasks
   static constexpr bool kWritesResults = true;
+  static constexpr int64_t kPackingSteps = 32;
   using Packed = bfloat16;
 
   // Row i of pair p is at data + i * row + p * step, in elements.
@@ -64,10 +65,11 @@ struct DotKernel {
   static PanelA packed_a(const bfloat16* panel) { return {panel, 2, 2 * kRows}; }
   static PanelB packed_b(const bfloat16* panel) { return {panel}; }
 
-  static bool reads_a(const bfloat16*, bool transposed, int, int64_t depth) {
+  static bool reads_a(const bfloat16*, bool transposed, int, int64_t depth, int64_t, int64_t,
+                      bool) {
     return !transposed && depth % 2 == 0;
   }
-  static PanelA direct_a(const bfloat16* a, int64_t stride) { return {a, stride, 2}; }
+  static PanelA direct_a(const bfloat16* a, int64_t stride, bool) { return {a, stride, 2}; }
   static bool reads_b(const bfloat16*, bool, int) { return false; }
   static PanelB direct_b(const bfloat16* b, int64_t) { return {b}; }
 

@@ -17,6 +17,9 @@ struct Epilogue {
   F* saved;
   G* c;
 
+  // Whether fp32 sums are c as they stand.
+  bool keeps_sums() const { return kind == kPlain && alpha == 1 && beta == 0; }
+
   // Asks for the lines of c that finish will write, so that they arrive while the sums are
   // computed.
   VOLTAIC_INLINE void prefetch(int64_t row, int64_t column, int rows, int columns) const {

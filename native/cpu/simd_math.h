@@ -36,11 +36,13 @@ constexpr float kLog2High = 0.693359375f;  // nine bits, so that small whole mul
 constexpr float kLog2Low = -2.12194440e-4f;
 constexpr float kInfinity = __builtin_inff();
 
-// e^x = 2^n e^r, r = x - n log 2 in [-0.347, 0.347]; e^r = 1 + r + r^2 P(r) to 3.2e-9.
+// Logs of the largest and least normal numbers.
+constexpr float kHighestExponent = 88.7228317f, kLowestExponent = -87.3365402f;
+
+// e^x = 2^n e^r, r = x - n log 2 in [-0.347, 0.347]; e^r = 1 + r + r^2 P(r) to 3.2e-9. For x up to
+// kHighestExponent; beyond it, and for NaN, the result means nothing.
 template <bool fused = true>
-VOLTAIC_INLINE vfloat vexp_form(vfloat x) {
-  constexpr float kHighest = 88.7228317f,
-                  kLowest = -87.3365402f;  // logs of the largest and least normal numbers
+VOLTAIC_INLINE vfloat exp_in_range(vfloat x) {
   constexpr float kP[] = {0.49999994f, 0.166665211f, 0.041668281f, 0.0083686905f, 0.00138194906f};
   const vfloat magic =
       splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
@@ -49,9 +51,12 @@ VOLTAIC_INLINE vfloat vexp_form(vfloat x) {
   vfloat r = multiply_add<fused>(n, splat(-kLog2High), x);
   r = multiply_add<fused>(n, splat(-kLog2Low), r);
   const vfloat p = multiply_add<fused>(r * r, polynomial<fused>(r, kP), r) + 1.0f;
-  vfloat result = (vfloat)((vuint)p + ((vuint)shifted << 23));
-  result = select(x < kLowest, splat(0.0f), result);
-  return select(x <= kHighest, result, x * kInfinity);  // infinity, or NaN
+  const vfloat result = (vfloat)((vuint)p + ((vuint)shifted << 23));
+  return select(x < kLowestExponent, splat(0.0f), result);
+}
+template <bool fused = true>
+VOLTAIC_INLINE vfloat vexp_form(vfloat x) {
+  return select(x <= kHighestExponent, exp_in_range<fused>(x), x * kInfinity);  // infinity, or NaN
 }
 VOLTAIC_INLINE vfloat vexp(vfloat x) { return vexp_form<true>(x); }
 
@@ -78,7 +83,7 @@ VOLTAIC_INLINE vfloat vlog(vfloat x) { return vlog_form<true>(x); }
 // The standard normal distribution beyond t >= 0 (NaN stays):
 //   upper = Q(t) = density u P(u) to 3.4e-8, u = 1 / (1 + 0.35 t), density = exp(-t^2 / 2)
 // Relative error 4e-7 up to t = 2, then about 6e-8 t^2 / 2 from the rounding of the exponent.
-// Arguments above 15, where both vanish, count as 15.
+// Arguments above 15, where both vanish, count as 15. Of NaN t and upper are NaN.
 struct NormalTail {
   vfloat t, upper, density;
 };
@@ -87,7 +92,7 @@ VOLTAIC_INLINE NormalTail normal_tail(vfloat t) {
                           0.159390822f, -0.255899519f, 0.144059435f, -0.029163599f};
   t = vmin(splat(15.0f), t);
   const vfloat u = 1.0f / fma(t, splat(0.35f), splat(1.0f));
-  const vfloat density = vexp(t * t * -0.5f);
+  const vfloat density = exp_in_range(t * t * -0.5f);
   return {t, density * (u * polynomial(u, kP)), density};
 }
 

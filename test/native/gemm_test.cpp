@@ -459,6 +459,46 @@ TEST(gemm_row_is_the_same_alone_and_among_others) {
   }
 }
 
+// Panels of a are read where they stand or packed, sums wait in c or in scratch: which, depends on
+// the sizes around them, and the bits do not.
+TEST(gemm_sums_are_the_same_however_panels_are_read) {
+  if (!backend_name().starts_with("cpu:")) return;
+  const int64_t wide_m = 270, wide_n = 530;
+  for (Random random : seeds(6)) {
+    const bool transpose_a = random.next() & 1;
+    Gemm wide, narrow;
+    wide.m = wide_m;
+    wide.n = wide_n;
+    narrow.m = random.size(40);
+    narrow.n = random.size(70);
+    wide.k = narrow.k = random.integer(250, 600);
+    wide.transpose_a = narrow.transpose_a = transpose_a;
+    wide.transpose_b = narrow.transpose_b = true;
+    Array a = random.array(VOLTAIC_FLOAT32, {wide_m * wide.k}),
+          b = random.array(VOLTAIC_FLOAT32, {wide_n, wide.k});
+    Array first_a(VOLTAIC_FLOAT32, {narrow.m * wide.k});
+    for (int64_t i = 0; i < narrow.m; i++)
+      for (int64_t k = 0; k < wide.k; k++)
+        first_a.set(transpose_a ? k * narrow.m + i : i * wide.k + k,
+                    a.at(transpose_a ? k * wide_m + i : i * wide.k + k));
+    Array first_b(VOLTAIC_FLOAT32, {narrow.n, wide.k});
+    std::memcpy(first_b.bytes.data(), b.bytes.data(), first_b.bytes.size());
+    Array c(VOLTAIC_FLOAT32, {wide_m, wide_n}), in_place(VOLTAIC_FLOAT32, {narrow.m, narrow.n}),
+        added = Array::zeros(VOLTAIC_FLOAT32, {narrow.m, narrow.n});
+    EXPECT(run("gemm", {&a, &b, nullptr, nullptr, nullptr, &c}, wide.attributes()));
+    EXPECT(run("gemm", {&first_a, &first_b, nullptr, nullptr, nullptr, &in_place},
+               narrow.attributes()));
+    narrow.beta = 1;
+    EXPECT(
+        run("gemm", {&first_a, &first_b, nullptr, nullptr, nullptr, &added}, narrow.attributes()));
+    for (int64_t i = 0; i < narrow.m; i++)
+      for (int64_t j = 0; j < narrow.n; j++) {
+        EXPECT(in_place.at(i * narrow.n + j) == c.at(i * wide_n + j));
+        EXPECT(added.at(i * narrow.n + j) == c.at(i * wide_n + j));
+      }
+  }
+}
+
 TEST(gemm_passes_nan_and_infinity_on_to_their_row_and_column_alone) {
   for (Random random : seeds(8)) {
     Gemm g;

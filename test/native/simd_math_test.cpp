@@ -101,7 +101,10 @@ TEST(elementary_functions_take_special_values_as_c_does) {
   // Payloads that an integer trick on the exponent could turn into numbers
   for (uint32_t bits : {0x7f800001u, 0x7fffffffu, 0xffc00123u, 0xff800001u, 0x7fc001ffu})
     EXPECT(std::isnan(voltaic::scalar_exp(from_bits(bits))) &&
-           std::isnan(voltaic::scalar_tanh(from_bits(bits))));
+           std::isnan(voltaic::scalar_tanh(from_bits(bits))) &&
+           std::isnan(voltaic::scalar_erf(from_bits(bits))) &&
+           std::isnan(voltaic::vgelu(voltaic::splat(from_bits(bits)))[0]) &&
+           std::isnan(voltaic::vgelu_gradient(voltaic::splat(from_bits(bits)))[0]));
   EXPECT(voltaic::scalar_exp(INFINITY) == INFINITY && voltaic::scalar_exp(-INFINITY) == 0);
   EXPECT(voltaic::scalar_exp(88.7228317f) < INFINITY && voltaic::scalar_exp(88.73f) == INFINITY);
   EXPECT(voltaic::scalar_exp(0) == 1 && voltaic::scalar_exp(-0.0f) == 1 &&
