@@ -1,4 +1,5 @@
-// The vocabulary head's pass over the logits: what each segment of a row gives, and its joining.
+// The vocabulary head's pass over a tile of logits: what each segment of a row gives, and how it
+// joins what is known of the row.
 //
 // The sample without a logarithm for each logit. The largest of n scores y - log(-log(u)) lies
 // around log sum exp(y), and below theta = log sum exp(y) - 2.5 in 5 of a million cases. A score of
@@ -25,18 +26,20 @@ constexpr int64_t kMostVocabulary = int64_t{65535} * 4 * kSegmentQuads;
 constexpr float kLog2E = 1.44269504f;
 
 struct Segments {
-  int32_t vocabulary, row_quads;
+  int32_t first, columns;  // of the tile
+  int32_t vocabulary;
   int32_t count, quads;  // how many, and the quads of each; the last may have fewer
   unsigned threads;
 };
-inline Segments cut_into_segments(int64_t vocabulary) {
-  const int64_t row_quads = divide_up(vocabulary, 4);
+inline Segments cut_into_segments(int64_t first, int64_t columns, int64_t vocabulary) {
+  const int64_t row_quads = divide_up(columns, 4);
   const int64_t count = larger(divide_up(row_quads, kSegmentQuads), 1);
   const int64_t quads = divide_up(row_quads, count);
   unsigned threads = 32;
   while (threads * kQuads < quads) threads *= 2;
-  return {static_cast<int32_t>(vocabulary), static_cast<int32_t>(row_quads),
-          static_cast<int32_t>(count), static_cast<int32_t>(quads), threads};
+  return {static_cast<int32_t>(first),      static_cast<int32_t>(columns),
+          static_cast<int32_t>(vocabulary), static_cast<int32_t>(count),
+          static_cast<int32_t>(quads),      threads};
 }
 
 struct Sampling {
@@ -46,7 +49,7 @@ struct Sampling {
   bool disallow_target;
 };
 
-// What a segment of a row gives. Indices count from the row's start; INT_MAX: none.
+// What a segment of a row gives. Indices count from the tile's first; INT_MAX: none.
 struct RowPart {
   float max, sum;  // the largest logit; the sum of exponentials relative to it
   int32_t prediction;
@@ -129,22 +132,20 @@ __device__ __forceinline__ Scored block_best(Scored best, Scored* room) {
   return best;
 }
 
-// Block (row, segment). kLoad: how many logits can be loaded at once. Clears the ticket of
-// join_segments.
+// Block (row, segment). kLoad: how many logits can be loaded at once.
 template <int kLoad, bool kSampled>
 __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
     vocabulary_segments(const float* logits, const int32_t* targets, Segments segments,
-                        Sampling sampling, RowPart* parts, unsigned* ticket) {
+                        Sampling sampling, RowPart* parts) {
   __shared__ SegmentRoom room;
   const int64_t row = blockIdx.x;
   const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const float* const from = logits + row * segments.vocabulary;
+  const float* const from = logits + row * segments.columns;
   const int32_t begin = blockIdx.y * segments.quads;
   const int32_t first_quad = begin + threadIdx.x;
   // Logits from here on belong to the next segment, or to nothing.
-  const int32_t end = min(4 * (begin + segments.quads), segments.vocabulary);
+  const int32_t end = min(4 * (begin + segments.quads), segments.columns);
   const int32_t target = kSampled ? targets[row] : kIgnored;
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *ticket = 0;
 
   float x[kQuads][4];
 #pragma unroll
@@ -152,7 +153,7 @@ __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
     const int32_t index = 4 * (first_quad + i * static_cast<int32_t>(blockDim.x));
 #pragma unroll
     for (int j = 0; j < 4; j += kLoad) {
-      if (index + j < end) {  // kLoad divides the vocabulary, and what segments begin at
+      if (index + j < end) {  // kLoad divides the columns, and what segments begin at
         const auto pack = load_pack<float, kLoad>(from + index + j);
 #pragma unroll
         for (int k = 0; k < kLoad; k++) x[i][j + k] = pack.values[k];
@@ -206,8 +207,9 @@ __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
                static_cast<uint32_t>(state[1]),
                static_cast<uint32_t>(state[2]),
                static_cast<uint32_t>(state[3]) << 16,
-               static_cast<uint64_t>(row) * static_cast<uint32_t>(segments.row_quads),
-               sampling.disallow_target ? target : -1};
+               static_cast<uint64_t>(row) * static_cast<uint32_t>((segments.vocabulary + 3) / 4) +
+                   static_cast<uint32_t>(segments.first / 4),
+               sampling.disallow_target ? target - segments.first : -1};
     inverse_temperature = sampling.inverse_temperature;
     // The sum of exp(y - shift / temperature), where that is another one.
     if (inverse_temperature != 1.0f || sampled.disallowed >= 0) {
@@ -275,77 +277,63 @@ __global__ void __launch_bounds__(kSegmentThreads, kLoad > 1 ? 4 : 3)
   parts[row * segments.count + blockIdx.y] = {max, sum, prediction, best.index, best.score};
 }
 
-struct HeadOutputs {
-  float *loss, *log_sum_exp;
-  int32_t *predictions, *counts, *samples;
+// What is known of the rows after the tiles so far: [rows][4] the largest logit, the sum of
+// exponentials relative to it, the target's logit, the best sample's score; and the indices.
+struct RowsKnown {
+  float* statistics;
+  int32_t *predictions, *samples;
 };
 
-// A thread a row; the last block to finish adds the losses of all.
+// A thread a row.
 __global__ void __launch_bounds__(kJoinThreads)
     join_segments(const float* logits, const int32_t* targets, int64_t rows, Segments segments,
-                  const RowPart* parts, LossPart* losses, unsigned* ticket, HeadOutputs outputs,
-                  IndexCheck check) {
-  __shared__ LossPart room[kJoinThreads / 32];
-  __shared__ bool last;
+                  const RowPart* parts, RowsKnown known, IndexCheck check) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kJoinThreads + threadIdx.x;
-  LossPart loss = {};
-  if (row < rows) {
-    const RowPart* const of_row = parts + row * segments.count;
-    float max = -INFINITY;
-    int32_t prediction = kNone;
-    Scored sampled = {-INFINITY, kNone};
+  if (row >= rows) return;
+  float* const statistics = known.statistics + 4 * row;
+  const int32_t target = targets[row];
+  const bool draws = known.samples != nullptr && target != kIgnored;
+  // Without a number above -infinity, the first is the largest.
+  const int32_t none = segments.vocabulary > 0 ? 0 : -1;
+  const bool begins = segments.first == 0;
+  const float max_before = begins ? -INFINITY : statistics[0];
+  const float sum_before = begins ? 0.0f : statistics[1];
+  float target_logit = begins ? 0.0f : statistics[2];
+  Scored sampled = {begins ? -INFINITY : statistics[3],
+                    begins || !draws ? kNone : known.samples[row]};
+  int32_t prediction = begins ? none : known.predictions[row];
+
+  const RowPart* const of_row = parts + row * segments.count;
+  float max = max_before;
 #pragma unroll 4
-    for (int32_t i = 0; i < segments.count; i++) {
-      const RowPart part = of_row[i];
-      if (part.max > max) {
-        max = part.max;
-        prediction = part.prediction;
-      }
-      sampled.meet({part.score, part.sample});
+  for (int32_t i = 0; i < segments.count; i++) {
+    const RowPart part = of_row[i];
+    if (part.max > max) {
+      max = part.max;
+      prediction = segments.first + part.prediction;
     }
-    const float shift = max == -INFINITY ? 0.0f : max;
-    float sum = 0.0f;
+    if (part.sample != kNone) sampled.meet({part.score, segments.first + part.sample});
+  }
+  const float shift = max == -INFINITY ? 0.0f : max;
+  // A sum relative to -infinity is 0 or NaN, and remains so.
+  const auto relative = [&](float of, float sum) {
+    return of == -INFINITY ? sum : sum * expf(of - shift);
+  };
+  float sum = relative(max_before, sum_before);
 #pragma unroll 4
-    for (int32_t i = 0; i < segments.count; i++) {
-      const RowPart part = of_row[i];
-      // A sum relative to -infinity is 0 or NaN, and remains so.
-      sum += part.max == -INFINITY ? part.sum : part.sum * expf(part.max - shift);
-    }
-    const float log_sum = logf(sum);
-    // Without a number above -infinity, the first is the largest.
-    const int32_t none = segments.vocabulary > 0 ? 0 : -1;
-    if (prediction == kNone) prediction = none;
-    outputs.log_sum_exp[row] = max + log_sum;
-    outputs.predictions[row] = prediction;
-    const int32_t target = targets[row];
-    const bool good = target == kIgnored || in_range(check, row, target, 0,
-                                                     static_cast<int64_t>(segments.vocabulary) - 1);
-    if (outputs.samples != nullptr)
-      outputs.samples[row] = target == kIgnored       ? -1
-                             : sampled.index == kNone ? none
-                                                      : sampled.index;
-    if (good && target != kIgnored) {
-      // Not log_sum_exp - logit: when the target is nearly sure, that difference would lose the
-      // loss.
-      loss.sum = log_sum + (max - logits[row * segments.vocabulary + target]);
-      loss.counts[0] = 1;
-      loss.counts[1] = prediction == target;
-    }
-  }
-  loss = block_loss(loss, room);
-  if (threadIdx.x == 0) {
-    losses[blockIdx.x] = loss;
-    __threadfence();
-    last = gridDim.x == 1 || atomicAdd(ticket, 1u) == gridDim.x - 1;
-  }
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
-  loss = sum_of_parts<volatile LossPart>(losses, gridDim.x, room);
-  if (threadIdx.x != 0) return;
-  *outputs.loss = mean_loss(loss.sum, loss.counts[0]);
-  outputs.counts[0] = loss.counts[0];
-  outputs.counts[1] = loss.counts[1];
+  for (int32_t i = 0; i < segments.count; i++) sum += relative(of_row[i].max, of_row[i].sum);
+  const bool good =
+      target == kIgnored || in_range(check, row, target, 0, int64_t{segments.vocabulary} - 1);
+  const int64_t place = int64_t{target} - segments.first;
+  if (good && place >= 0 && place < segments.columns)
+    target_logit = logits[row * segments.columns + place];
+  statistics[0] = max;
+  statistics[1] = sum;
+  statistics[2] = target_logit;
+  statistics[3] = sampled.score;
+  known.predictions[row] = prediction;
+  if (known.samples != nullptr)
+    known.samples[row] = !draws ? -1 : sampled.index == kNone ? none : sampled.index;
 }
 
 }  // namespace

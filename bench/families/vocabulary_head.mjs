@@ -1,4 +1,4 @@
-// Cross-entropy with accuracy and a Gumbel sample over the masked rows of the vocabulary, and its gradient.
+// Cross-entropy with accuracy and a Gumbel sample over the masked rows of the vocabulary, as one tile, and its gradient.
 import { run } from '../../dist/runtime/index.js'
 import { bytesOf } from '../scales.mjs'
 
@@ -14,9 +14,13 @@ export function* benchmarks({ masked: rows, vocabulary, dtypes }) {
         const [targets, predictions] = [numbers(memory), memory.tensor('int32', [rows])]
         const [state, loss] = [memory.ints([1, 0, 1, 0]), memory.tensor('float32', [1])]
         const [logSumExp, counts] = [column(memory), memory.tensor('int32', [2])]
+        const statistics = memory.tensor('float32', [rows, 4])
         const drawn = sampling ? memory.tensor('int32', [rows]) : null
-        const tensors = [logits, targets, state, loss, logSumExp, predictions, counts, drawn]
-        return () => run('vocabulary_head_forward', tensors, [1, 9, 0])
+        return () => {
+          const tensors = [logits, targets, state, statistics, predictions, drawn]
+          run('vocabulary_head_tile', tensors, [0, vocabulary, 1, 9, 0])
+          run('vocabulary_head_loss', [statistics, targets, predictions, loss, logSumExp, counts])
+        }
       },
       work: { bytes: 4 * rows * vocabulary },
       peer: { op: 'cross_entropy', rows, vocabulary, sampling },
@@ -33,7 +37,8 @@ export function* benchmarks({ masked: rows, vocabulary, dtypes }) {
         ]
         const [logSumExp, counts] = [column(memory), memory.ints([rows, 0])]
         const gradient = memory.tensor(dtype, shape)
-        return () => run('vocabulary_head_backward', [loss, logits, targets, logSumExp, counts, gradient])
+        const tensors = [loss, logits, targets, logSumExp, counts, gradient]
+        return () => run('vocabulary_head_backward', tensors, [0, vocabulary])
       },
       work: { bytes: (4 + bytesOf[dtype]) * rows * vocabulary },
       peer: { op: 'cross_entropy', backward: true, rows, vocabulary, dtype },

@@ -1,7 +1,13 @@
 /** The generator: a distribution over the vocabulary at chosen positions (Clark et al., 2020, section 2). */
 import type { ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/index.js'
-import { indexSelect, type Tensor, vocabularyCrossEntropy } from '../tensor/index.js'
+import {
+  indexSelect,
+  type Tensor,
+  type VocabularyCrossEntropyOutput,
+  type VocabularyHeadOptions,
+  vocabularyCrossEntropy,
+} from '../tensor/index.js'
 import { type BatchInput, type DeviceBatch, type Rows, toDeviceBatch, upload } from './batch.js'
 import { GeneratorPredictions, ignoredLabel, LanguageModelHead, tokenLabels } from './heads.js'
 import { ElectraModel, type ForwardOptions } from './model.js'
@@ -76,12 +82,31 @@ export class ElectraForMaskedLM extends ElectraPreTrainedModel {
 
   /** Logits of the tokens at `positions` (int32) of the flat run: float32 [positions, vocabSize]. */
   logitsAt(hidden: Tensor, positions: Tensor): Tensor {
-    const rows = indexSelect(hidden, positions)
-    const features = this.generatorPredictions.forward(rows)
-    rows.dispose()
+    const features = this.#featuresAt(hidden, positions)
     const logits = this.generatorLmHead.forward(features, this.electra.embeddings.wordEmbeddings.weight)
     features.dispose()
     return logits
+  }
+
+  /** The cross-entropy of those logits against `targets` (int32, -100 is ignored), with counts and samples, without all logits. */
+  lossAt(
+    hidden: Tensor,
+    positions: Tensor,
+    targets: Tensor,
+    options: VocabularyHeadOptions,
+  ): VocabularyCrossEntropyOutput {
+    const features = this.#featuresAt(hidden, positions)
+    const table = this.electra.embeddings.wordEmbeddings.weight
+    const output = this.generatorLmHead.loss(features, table, targets, options)
+    features.dispose()
+    return output
+  }
+
+  #featuresAt(hidden: Tensor, positions: Tensor): Tensor {
+    const rows = indexSelect(hidden, positions)
+    const features = this.generatorPredictions.forward(rows)
+    rows.dispose()
+    return features
   }
 
   /** `loss`, with labels: mean cross-entropy over the labelled positions, a scalar. */

@@ -11,6 +11,9 @@ import {
   linear,
   reshape,
   type Tensor,
+  type VocabularyCrossEntropyOutput,
+  type VocabularyHeadOptions,
+  vocabularyHead,
 } from '../tensor/index.js'
 import { type DeviceBatch, flattenRows, type Rows } from './batch.js'
 import { activationOf, type BuildOptions } from './encoder.js'
@@ -100,6 +103,16 @@ export class LanguageModelHead extends Module {
   /** features [rows, embeddingSize] to float32 [rows, vocabSize]. */
   forward(features: Tensor, wordTable: Parameter): Tensor {
     return linear(features, this.weight ?? wordTable, this.bias, { outputDtype: 'float32' })
+  }
+
+  /** Loss, counts and samples of the logits, which are never all in memory. @param targets int32 [rows]; -100 is ignored. */
+  loss(
+    features: Tensor,
+    wordTable: Parameter,
+    targets: Tensor,
+    options: VocabularyHeadOptions,
+  ): VocabularyCrossEntropyOutput {
+    return vocabularyHead(features, this.weight ?? wordTable, this.bias, targets, options)
   }
 }
 

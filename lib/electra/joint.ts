@@ -20,7 +20,6 @@ import {
   notEqual,
   RandomState,
   type Tensor,
-  vocabularyCrossEntropy,
   zeros,
 } from '../tensor/index.js'
 import {
@@ -162,18 +161,37 @@ export class ElectraForJointPreTraining extends Module {
    * @throws ERR_ARGUMENT and ERR_SHAPE for inputs that do not fit the models or each other
    */
   forward(input: BatchInput & GivenCorruption, options: JointForwardOptions = {}): JointOutput {
-    const batch = toDeviceBatch(input, this.discriminator.config, this.device)
     const record = this.training || input.replacedIds !== undefined
+    const pass = (): JointOutput => this.#begin(input, options, keepTape)
+    return record ? pass() : noGrad(pass)
+  }
+
+  /**
+   * `forward` and `loss.backward()` in less memory: the generator's backward runs before the discriminator's forward, so the
+   * activations of one model at a time are alive. The gradients are the same up to the order in which those of shared tables add up;
+   * the loss has no tape.
+   * @throws as `forward`
+   */
+  forwardBackward(input: BatchInput & GivenCorruption, options: JointForwardOptions = {}): JointOutput {
+    return this.#begin(input, options, backwardAtOnce)
+  }
+
+  #begin(input: BatchInput & GivenCorruption, options: JointForwardOptions, settle: Settle): JointOutput {
+    const batch = toDeviceBatch(input, this.discriminator.config, this.device)
     if (this.training && this.#ownSeed !== null) this.#random.set({ seed: this.#ownSeed, step: ++this.#step })
-    const pass = (): JointOutput => this.#pass(batch, input, options)
     try {
-      return record ? pass() : noGrad(pass)
+      return this.#pass(batch, input, options, settle)
     } finally {
       releaseIndices(batch, input)
     }
   }
 
-  #pass(batch: DeviceBatch, given: GivenCorruption, options: JointForwardOptions): JointOutput {
+  #pass(
+    batch: DeviceBatch,
+    given: GivenCorruption,
+    options: JointForwardOptions,
+    settle: Settle,
+  ): JointOutput {
     const { objective = 'joint' } = options
     if (objective !== 'joint' && objective !== 'generator' && objective !== 'discriminator') {
       throw new VoltaicError(
@@ -192,25 +210,28 @@ export class ElectraForJointPreTraining extends Module {
     if (objective === 'generator') {
       release(masked)
       const discriminatorLoss = zeros([], { device: this.device })
-      return { ...common, loss: prediction.loss, discriminatorLoss, discriminator: null }
+      return { ...common, loss: settle(prediction.loss), discriminatorLoss, discriminator: null }
     }
+    const { generatorWeight, discriminatorWeight } = this.settings
+    const parts: Tensor[] = []
+    if (objective === 'joint') parts.push(settle(mul(prediction.loss, generatorWeight)))
+    prediction.loss.dispose()
     const corrupted = this.#corrupt(batch, given, masked, prediction)
     release(masked)
     const detection = this.#detect(batch, corrupted, options.metrics)
     const discriminatorLoss = detection.loss.detach()
-    const { generatorWeight, discriminatorWeight } = this.settings
     const discriminator = {
       replacedIds: corrupted.replaced,
       labels: corrupted.labels,
       logits: detection.logits,
     }
     if (objective === 'discriminator') {
-      prediction.loss.dispose()
-      return { ...common, loss: detection.loss, discriminatorLoss, discriminator }
+      return { ...common, loss: settle(detection.loss), discriminatorLoss, discriminator }
     }
-    const parts = [mul(prediction.loss, generatorWeight), mul(detection.loss, discriminatorWeight)] as const
-    const loss = add(...parts)
-    for (const part of [...parts, prediction.loss, detection.loss]) part.dispose()
+    parts.push(settle(mul(detection.loss, discriminatorWeight)))
+    detection.loss.dispose()
+    const loss = add(...(parts as [Tensor, Tensor]))
+    for (const part of parts) part.dispose()
     return { ...common, loss, discriminatorLoss, discriminator }
   }
 
@@ -262,12 +283,10 @@ export class ElectraForJointPreTraining extends Module {
     return flattenRows(name, rows, batch.bounds, fits, `a token id from 0 to ${vocabSize - 1}`)
   }
 
-  /** The generator's logits at the chosen positions, with loss, counts and samples from one pass over them. */
+  /** What the generator says at the chosen positions: loss, counts and samples, from one pass over its logits. */
   #predict(batch: DeviceBatch, masked: Masked, samples: boolean): Prediction {
     const { generator, settings } = this
     const { lastHiddenState } = generator.electra.encode({ ...batch, ids: masked.ids })
-    const logits = generator.logitsAt(lastHiddenState, masked.positions)
-    lastHiddenState.dispose()
     const sampling = samples
       ? {
           state: this.#random.tensor,
@@ -276,11 +295,8 @@ export class ElectraForJointPreTraining extends Module {
           disallowTarget: settings.disallowCorrect,
         }
       : null
-    const output = vocabularyCrossEntropy(logits, masked.targets, {
-      sampling,
-      gradientDtype: generator.activationDtype,
-    })
-    logits.dispose()
+    const output = generator.lossAt(lastHiddenState, masked.positions, masked.targets, { sampling })
+    lastHiddenState.dispose()
     output.predictions.dispose()
     return output
   }
@@ -367,6 +383,19 @@ export class ElectraForJointPreTraining extends Module {
     super.dispose()
     if (this.#ownSeed !== null) this.#random.dispose()
   }
+}
+
+/** What becomes of a part of the loss as soon as it is there. */
+type Settle = (loss: Tensor) => Tensor
+
+const keepTape: Settle = (loss) => loss
+
+/** Gives the loss without its tape. */
+const backwardAtOnce: Settle = (loss) => {
+  loss.backward()
+  const settled = loss.detach()
+  loss.dispose()
+  return settled
 }
 
 function release(masked: Masked): void {

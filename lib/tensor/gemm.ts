@@ -1,5 +1,5 @@
 /** Matrix products: `linear`, with bias and activation in the same pass, and NumPy's `matmul`. */
-import { type Handle, run, type Shape, VoltaicError } from '../runtime/index.js'
+import { type Device, type DType, type Handle, run, type Shape, VoltaicError } from '../runtime/index.js'
 import { type Activation, activationKind } from './activation.js'
 import {
   checkDType,
@@ -28,7 +28,8 @@ export interface LinearOptions {
 
 /** What one `linear` call's backward reads. */
 interface LinearCall {
-  readonly x: Value
+  readonly x: { readonly device: Device; readonly dtype: DType; readonly shape: Shape }
+  readonly input: LinearInput | null
   readonly weight: Value
   /** Of a parameter. */
   readonly copies: WeightCopies | null
@@ -37,6 +38,30 @@ interface LinearCall {
   readonly rows: number
   readonly inner: number
   readonly outer: number
+}
+
+/**
+ * What the weight's gradient needs of x: x itself, or what it is an activation of. The layer before keeps that anyway, and one pass
+ * over it costs less than its own size in memory through the rest of the step.
+ */
+interface LinearInput {
+  readonly value: Value
+  readonly activation: number | null
+}
+
+function inputOf(x: Tensor): LinearInput {
+  const fusion = tensorNode(x)?.fusion ?? null
+  if (fusion === null || fusion.preactivation.dtype !== x.dtype) {
+    return { value: retain(tensorValue(x)), activation: null }
+  }
+  return { value: retain(fusion.preactivation), activation: fusion.activation }
+}
+
+/** x with a reference of its own. */
+function inputValue({ value, activation }: LinearInput): Value {
+  if (activation === null) return retain(value)
+  const x = newValue(value.device, value.dtype, value.shape)
+  return produce(x, 'activation_forward', [value.handle, x.handle], [activation])
 }
 
 /**
@@ -93,8 +118,10 @@ export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options:
     return wrap(output)
   }
   const copies = weight instanceof Tensor ? null : weight.copies
+  const kept = inputs[1] === null ? null : inputOf(x)
   const call: LinearCall = {
-    x: input,
+    x: { device: input.device, dtype: input.dtype, shape: input.shape },
+    input: kept,
     weight: weightIn,
     copies,
     preactivation,
@@ -103,7 +130,9 @@ export function linear(x: Tensor, weight: Weight, bias?: Weight | null, options:
     inner,
     outer,
   }
-  const saved = preactivation === null ? [retain(input), weightIn] : [retain(input), weightIn, preactivation]
+  const saved = [weightIn]
+  if (kept !== null) saved.push(kept.value)
+  if (preactivation !== null) saved.push(preactivation)
   const node = new TapeNode('linear', output, inputs, saved, (self, gradient) =>
     linearBackward(self, gradient, call),
   )
@@ -146,13 +175,15 @@ function linearBackward(node: TapeNode, gradient: Value, call: LinearCall): void
     sums = before
   }
   if (node.needs(2) && !fused) addBiasGradient(node, sums, call)
-  if (node.needs(1)) {
+  if (node.needs(1) && call.input !== null) {
+    const x = inputValue(call.input)
     const buffer = node.open(1, call.weight)
     run(
       'gemm',
-      [sums.handle, call.x.handle, null, null, null, buffer.handle],
+      [sums.handle, x.handle, null, null, null, buffer.handle],
       [call.outer, call.inner, call.rows, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0],
     )
+    releaseValue(x)
     node.close(1, buffer)
   }
   if (node.needs(0)) giveInputGradient(node, sums, call)

@@ -73,5 +73,7 @@ export {
   type SamplingOptions,
   type VocabularyCrossEntropyOptions,
   type VocabularyCrossEntropyOutput,
+  type VocabularyHeadOptions,
   vocabularyCrossEntropy,
+  vocabularyHead,
 } from './vocabulary-head.js'

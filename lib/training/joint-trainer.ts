@@ -209,11 +209,10 @@ export class JointTrainer {
     this.arena.zeroGradients()
     const outputs = inputs.flatMap((input, microBatch) => {
       this.#random.select(microBatch)
-      const { loss, generatorLoss, discriminatorLoss, maskedCounts } = this.model.forward(input, {
+      const { loss, generatorLoss, discriminatorLoss, maskedCounts } = this.model.forwardBackward(input, {
         objective: this.#stage.objective,
         metrics: this.#counts,
       })
-      loss.backward()
       return [loss, generatorLoss, discriminatorLoss, maskedCounts]
     })
     this.#optimizer.update(1 / inputs.length)

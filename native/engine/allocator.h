@@ -2,16 +2,24 @@
 //
 // All work on a stream runs in the order it was queued, so a block freed by JavaScript may be given
 // to the next allocation at once, though queued work still uses it: whatever touches it next is
-// queued later. Sizes are rounded to eight steps an octave, and a freed block serves only its own
-// size class, so a training step that repeats its allocations finds every block again. Small blocks
-// are cut from slabs. Used from one thread.
+// queued later. Used from one thread.
+//
+// Small blocks (to 32 KiB) have size classes, eight an octave, and are cut from slabs; a freed one
+// serves its own class. Larger ones are whole pages, cut from segments: the smallest free piece
+// that is large enough serves, the rest of it stays free, and a freed piece joins free neighbours.
+// So what one part of a step frees serves the next part, whatever its sizes. When all that a step
+// allocated is freed, the pieces are whole again: a step that repeats its allocations takes the
+// same pieces, since ties are decided by the segments' order.
 //
 // A captured graph keeps the addresses that it was captured with, so it has a pool: what is
 // allocated while one is in use belongs to it, and comes back to it alone when it is freed. Nothing
 // outside of the graph ever gets these addresses while the pool is open.
 #pragma once
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -20,7 +28,7 @@
 namespace voltaic {
 
 struct MemoryStatistics {
-  uint64_t allocated_bytes = 0;  // in live tensors, rounded to size classes
+  uint64_t allocated_bytes = 0;  // in live tensors, rounded to size classes or pages
   uint64_t peak_allocated_bytes = 0;
   uint64_t reserved_bytes = 0;  // taken from the backend, live and cached
   uint64_t peak_reserved_bytes = 0;
@@ -31,7 +39,7 @@ struct MemoryStatistics {
 
 struct Block {
   void* data = nullptr;
-  size_t bytes = 0;   // the size class
+  size_t bytes = 0;   // the size class, or whole pages
   uint32_t pool = 0;  // whose it is; 0 is nobody's
 };
 
@@ -72,21 +80,43 @@ class CachingAllocator {
   const MemoryStatistics& statistics() const { return statistics_; }
 
  private:
-  // Size class -> blocks; order of use is last in, first out.
-  using FreeBlocks = std::unordered_map<size_t, std::vector<void*>>;
+  // A piece of a segment. Neighbours in memory are neighbours in pieces_.
+  struct Piece {
+    size_t bytes;
+    uint32_t segment;
+    uint32_t pool;  // whose it is while it is free
+    bool free;
+  };
+  // In the order in which they are tried: bytes, segment, address.
+  using FreePieces = std::set<std::tuple<size_t, uint32_t, char*>>;
+  struct FreeMemory {
+    std::unordered_map<size_t, std::vector<void*>> small;  // by size class; last in, first out
+    FreePieces pieces;
+  };
+  using Pieces = std::map<char*, Piece>;
+  struct Segment {
+    char* data;
+    size_t bytes;
+  };
 
-  static void* take(FreeBlocks& from, size_t rounded);
   bool take_cached(size_t bytes, Block& out);
+  void* take(FreeMemory& from, size_t rounded);
   voltaic_status take_new(size_t bytes, Block& out, std::string& message);
+  voltaic_status add_segment(size_t bytes, std::string& message);
+  void set_free(Pieces::iterator piece, uint32_t pool);
+  FreeMemory& free_of(uint32_t pool) { return pool == 0 ? free_ : pools_[pool]; }
   bool has_cached() const;
   voltaic_status reserve(size_t bytes, void** out, std::string& message);
   void count_allocation(size_t bytes);
 
   const voltaic_backend* backend_;
   int32_t device_;
-  FreeBlocks free_;
-  std::unordered_map<uint32_t, FreeBlocks> pools_;
+  FreeMemory free_;
+  std::unordered_map<uint32_t, FreeMemory> pools_;
   uint32_t pool_ = 0, last_pool_ = 0;
+  Pieces pieces_;
+  std::map<uint32_t, Segment> segments_;
+  uint32_t last_segment_ = 0;
   std::vector<void*> slabs_;
   char* slab_ = nullptr;
   size_t slab_left_ = 0;

@@ -207,14 +207,15 @@ t.test('what cannot be captured is refused and leaves nothing behind', needsCuda
 
 t.test('memory that runs out inside is an error, without waiting', needsCuda, async (t) => {
   const device = cuda()
-  const x = filled(device, 1)
   emptyCache(device)
+  const x = filled(device, 1)
   const { reservedBytes, limitBytes } = memoryStats(device)
-  setMemoryLimit(device, reservedBytes + (4 << 20))
-  release(allocate(device, 'float32', [1 << 19]))
+  // Both too large for the free rest of a segment of 16 MiB, and for each other.
+  setMemoryLimit(device, reservedBytes + (24 << 20))
+  release(allocate(device, 'float32', [17 << 18]))
   const made: Handle[] = []
   const body = (): void => {
-    made.push(allocate(device, 'float32', [3 << 18]))
+    made.push(allocate(device, 'float32', [20 << 18]))
   }
   t.match(
     thrown(() => capture(device, body)),

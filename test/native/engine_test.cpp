@@ -95,6 +95,48 @@ TEST(allocator_blocks_are_aligned_and_disjoint) {
   }
 }
 
+// What one part of a step frees serves the next, whatever its sizes, and when all is free, pieces
+// are whole again.
+TEST(allocator_cuts_free_memory_and_joins_it) {
+  for (Random random : seeds(3)) {
+    CachingAllocator allocator(backend(), 0, 0);
+    const auto take = [&](size_t bytes) {
+      Block block;
+      std::string message;
+      EXPECT_TEXT(allocate(allocator, bytes, block, message) == VOLTAIC_OK, message);
+      return block;
+    };
+    uint64_t reserved = 0;
+    for (int step = 0; step < 4; step++) {
+      Random same = random;
+      std::vector<Block> blocks;
+      // Many small ones, then as many bytes in large ones, then anything.
+      for (int i = 0; i < 64; i++) blocks.push_back(take(size_t{1} << 20));
+      while (!blocks.empty()) {
+        const size_t victim = same.next() % blocks.size();
+        allocator.release(blocks[victim]);
+        blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(victim));
+      }
+      for (int i = 0; i < 4; i++) blocks.push_back(take(size_t{16} << 20));
+      for (const Block& block : blocks) allocator.release(block);
+      if (step == 0) EXPECT(allocator.statistics().reserved_bytes == size_t{64} << 20);
+      blocks.clear();
+      for (int i = 0; i < 200; i++) {
+        if (blocks.empty() || same.next() % 3 != 0) {
+          blocks.push_back(take(static_cast<size_t>(same.integer(1, 900000))));
+        } else {
+          const size_t victim = same.next() % blocks.size();
+          allocator.release(blocks[victim]);
+          blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(victim));
+        }
+      }
+      for (const Block& block : blocks) allocator.release(block);
+      if (step > 0) EXPECT(allocator.statistics().reserved_bytes == reserved);
+      reserved = allocator.statistics().reserved_bytes;
+    }
+  }
+}
+
 TEST(allocator_limit_is_an_error_with_numbers) {
   CachingAllocator allocator(backend(), 0, 4 << 20);
   std::string message;
@@ -151,8 +193,13 @@ TEST(allocator_pools_keep_their_blocks) {
   const Block fresh = take(100000);
   release(borrowed);
   release(used);
-  EXPECT(take(100000).data == used.data);
+  const uint64_t taken_so_far = allocator.statistics().reserved_bytes;
+  const Block joined = take(200000);  // the two were neighbours
+  EXPECT(joined.data == borrowed.data && joined.pool == pool);
+  release(joined);
   EXPECT(take(100000).data == borrowed.data);
+  EXPECT(take(100000).data == used.data);
+  EXPECT(allocator.statistics().reserved_bytes == taken_so_far);
   const Block again = {borrowed.data, borrowed.bytes, pool};
   release(again);
   allocator.use_pool(0);
@@ -170,7 +217,7 @@ TEST(allocator_pools_keep_their_blocks) {
   const Block elsewhere = take(100000);
   EXPECT(elsewhere.data == outside.data && elsewhere.pool == other);
   allocator.use_pool(pool);
-  EXPECT(take(100000).data == fresh.data);
+  EXPECT(take(100000).data == borrowed.data);
   allocator.use_pool(0);
   // Closed: free blocks are nobody's at once, others when they are freed.
   allocator.close_pool(other);
@@ -178,7 +225,7 @@ TEST(allocator_pools_keep_their_blocks) {
   release(elsewhere);
   EXPECT(take(100000).data == elsewhere.data);
   allocator.close_pool(pool);
-  EXPECT(take(100000).data == borrowed.data);
+  EXPECT(take(100000).data == fresh.data);
   EXPECT(allocator.statistics().reserved_bytes == reserved);
   allocator.close_pool(77);  // not there: nothing happens
   for (const Block& block : taken) allocator.release(block);
@@ -193,11 +240,11 @@ TEST(allocator_does_not_wait_for_a_stream_under_capture) {
   const uint32_t pool = allocator.open_pool();
   allocator.use_pool(pool);
   bool waited = false;
-  EXPECT(allocator.allocate(2 << 20, b, message, [&] { waited = true; }) ==
+  EXPECT(allocator.allocate(7 << 19, b, message, [&] { waited = true; }) ==
          VOLTAIC_ERROR_OUT_OF_MEMORY);
   EXPECT(!waited);
   allocator.close_pool(pool);
-  EXPECT(allocate(allocator, 2 << 20, b, message) == VOLTAIC_OK);
+  EXPECT(allocate(allocator, 7 << 19, b, message) == VOLTAIC_OK);
   EXPECT(b.pool == 0);
   allocator.release(b);
 }

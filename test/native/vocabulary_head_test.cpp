@@ -1,5 +1,6 @@
 // The vocabulary head against plain loops in double precision: loss, counts, predictions, samples,
 // gradient.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,19 +17,45 @@ struct Head {
   double temperature = 1;
   uint32_t site = 0;
   bool sampled = true, disallow = false;
+  int64_t tile = 0;  // columns at once; 0: all
 
   int64_t rows() const { return logits.shape[0]; }
   int64_t vocabulary() const { return logits.shape[1]; }
+  // Columns first to first + columns - 1 of the logits.
+  Array columns_from(int64_t first, int64_t columns) const {
+    Array part(VOLTAIC_FLOAT32, {rows(), columns});
+    for (int64_t row = 0; row < rows(); row++)
+      std::copy_n(logits.bytes.begin() + 4 * (row * vocabulary() + first), 4 * columns,
+                  part.bytes.begin() + 4 * row * columns);
+    return part;
+  }
   bool forward() {
     loss = Array(VOLTAIC_FLOAT32, {1});
     log_sum_exp = Array(VOLTAIC_FLOAT32, {rows()});
     predictions = Array(VOLTAIC_INT32, {rows()});
     counts = Array(VOLTAIC_INT32, {2});
     samples = Array(VOLTAIC_INT32, {rows()});
-    return run("vocabulary_head_forward",
-               {&logits, &targets, sampled ? &state : nullptr, &loss, &log_sum_exp, &predictions,
-                &counts, sampled ? &samples : nullptr},
-               {temperature, static_cast<double>(site), disallow ? 1.0 : 0.0});
+    // The first tile reads nothing of these.
+    Array statistics(VOLTAIC_FLOAT32, {rows(), 4});
+    for (int64_t i = 0; i < statistics.elements(); i++) statistics.set(i, NAN);
+    for (int64_t i = 0; i < rows(); i++) predictions.ints()[i] = samples.ints()[i] = 123456;
+    const int64_t step = tile == 0 ? std::max<int64_t>(vocabulary(), 1) : tile;
+    for (int64_t first = 0; first == 0 || first < vocabulary(); first += step) {
+      Array part = columns_from(first, std::min(step, vocabulary() - first));
+      if (!run("vocabulary_head_tile",
+               {&part, &targets, sampled ? &state : nullptr, &statistics, &predictions,
+                sampled ? &samples : nullptr},
+               {static_cast<double>(first), static_cast<double>(vocabulary()), temperature,
+                static_cast<double>(site), disallow ? 1.0 : 0.0}))
+        return false;
+    }
+    return run("vocabulary_head_loss",
+               {&statistics, &targets, &predictions, &loss, &log_sum_exp, &counts});
+  }
+  bool backward(Array& loss_gradient, Array& gradient) {
+    return run("vocabulary_head_backward",
+               {&loss_gradient, &logits, &targets, &log_sum_exp, &counts, &gradient},
+               {0, static_cast<double>(vocabulary())});
   }
 };
 
@@ -120,6 +147,7 @@ TEST(vocabulary_head_matches_the_reference_on_random_shapes) {
     head.temperature = random.next() & 1 ? 1 : 0.7;
     head.disallow = random.next() % 3 == 0;
     head.sampled = random.next() % 4 != 0;
+    if (random.next() % 2 == 0) head.tile = 4 * random.integer(1, 20);
     EXPECT(head.forward());
     const Expected e = expect_of(head);
     EXPECT_CLOSE(head.loss, Doubles{e.loss}, 1e-6);
@@ -148,6 +176,42 @@ TEST(vocabulary_head_matches_the_reference_on_a_large_vocabulary) {
   }
 }
 
+// What a tile gives joins what is known of the row: predictions and samples are those of one tile,
+// to the bit, the sums to rounding, wherever the largest logit and the target lie.
+TEST(vocabulary_head_gives_the_same_in_tiles) {
+  for (Random random : seeds(4)) {
+    for (double temperature : {1.0, 0.5}) {
+      Head whole = make_head(random, 7, 3001, random.next() & 1 ? 3 : 30, true);
+      whole.temperature = temperature;
+      whole.disallow = random.next() & 1;
+      whole.logits.set(3001 + 2999, 40);
+      Head tiled = whole;
+      tiled.tile = 4 * random.integer(100, 400);
+      EXPECT(whole.forward());
+      EXPECT(tiled.forward());
+      EXPECT(tiled.predictions.bytes == whole.predictions.bytes);
+      EXPECT(tiled.samples.bytes == whole.samples.bytes);
+      EXPECT(tiled.counts.bytes == whole.counts.bytes);
+      EXPECT_CLOSE(tiled.loss, Doubles{whole.loss.at(0)}, 1e-6);
+      // The same logits and the same shift: a tile's gradient has the whole's bits.
+      tiled.log_sum_exp = whole.log_sum_exp;
+      Array upstream = Array::of_floats(VOLTAIC_FLOAT32, {1}, {0.7});
+      Array expected(VOLTAIC_FLOAT32, {7, 3001});
+      EXPECT(whole.backward(upstream, expected));
+      for (int64_t first = 0; first < 3001; first += tiled.tile) {
+        const int64_t columns = std::min<int64_t>(tiled.tile, 3001 - first);
+        Array part = tiled.columns_from(first, columns), gradient(VOLTAIC_FLOAT32, {7, columns});
+        EXPECT(run("vocabulary_head_backward",
+                   {&upstream, &part, &tiled.targets, &tiled.log_sum_exp, &tiled.counts, &gradient},
+                   {static_cast<double>(first), 3001}));
+        for (int64_t i = 0; i < gradient.elements(); i++)
+          if (gradient.at(i) != expected.at(i / columns * 3001 + first + i % columns))
+            EXPECT_TEXT(false, "a tile's gradient differs from the whole's");
+      }
+    }
+  }
+}
+
 // A card cuts these rows into several segments, and loads their logits by ones, twos or fours.
 TEST(vocabulary_head_matches_the_reference_on_a_whole_vocabulary) {
   for (int64_t vocabulary : {30522, 12292, 12289}) {
@@ -162,6 +226,7 @@ TEST(vocabulary_head_matches_the_reference_on_a_whole_vocabulary) {
     head.targets.ints()[3] = 9000;
     head.temperature = vocabulary % 2 ? 0.7 : 1;
     head.disallow = vocabulary % 4 == 0;
+    head.tile = vocabulary == 12289 ? 0 : 4096;
     EXPECT(head.forward());
     const Expected e = expect_of(head);
     EXPECT_CLOSE(head.loss, Doubles{e.loss}, 1e-6);
@@ -255,8 +320,7 @@ TEST(vocabulary_head_gradient_matches_the_reference_and_vanishes_in_ignored_rows
     }
     for (voltaic_dtype dtype : {VOLTAIC_FLOAT32, VOLTAIC_BFLOAT16}) {
       Array gradient(dtype, {head.rows(), head.vocabulary()});
-      EXPECT(run("vocabulary_head_backward", {&upstream, &head.logits, &head.targets,
-                                              &head.log_sum_exp, &head.counts, &gradient}));
+      EXPECT(head.backward(upstream, gradient));
       // The logarithm of the sum, near 10, is rounded to fp32: 1e-6 of each probability.
       EXPECT_CLOSE(gradient, expected, 3e-6);
       for (int64_t i = 0; i < gradient.elements(); i++)
@@ -272,12 +336,9 @@ TEST(vocabulary_head_gradient_may_overwrite_the_logits) {
     EXPECT(head.forward());
     Array upstream = Array::of_floats(VOLTAIC_FLOAT32, {1}, {1});
     Array apart(VOLTAIC_FLOAT32, {5, 37});
-    EXPECT(run("vocabulary_head_backward",
-               {&upstream, &head.logits, &head.targets, &head.log_sum_exp, &head.counts, &apart}));
-    Array within = head.logits;
-    EXPECT(run("vocabulary_head_backward",
-               {&upstream, &within, &head.targets, &head.log_sum_exp, &head.counts, &within}));
-    EXPECT(apart.bytes == within.bytes);
+    EXPECT(head.backward(upstream, apart));
+    EXPECT(head.backward(upstream, head.logits));
+    EXPECT(apart.bytes == head.logits.bytes);
   }
 }
 
@@ -363,8 +424,7 @@ TEST(vocabulary_head_without_counted_rows_has_no_loss_and_no_gradient) {
       EXPECT_EQUAL(head.counts, (std::vector<int64_t>{0, 0}));
       Array upstream = Array::of_floats(VOLTAIC_FLOAT32, {1}, {1}),
             gradient(VOLTAIC_FLOAT32, {rows, 7});
-      EXPECT(run("vocabulary_head_backward", {&upstream, &head.logits, &head.targets,
-                                              &head.log_sum_exp, &head.counts, &gradient}));
+      EXPECT(head.backward(upstream, gradient));
       EXPECT_CLOSE(gradient, std::vector<double>(static_cast<size_t>(rows * 7), 0.0), 0);
     }
   }
@@ -398,8 +458,7 @@ TEST(vocabulary_head_refuses_bad_targets_and_temperatures_with_a_reason) {
       Array upstream = Array::of_floats(VOLTAIC_FLOAT32, {1}, {1}),
             gradient(VOLTAIC_FLOAT32, {4, 7});
       head.counts = Array::of_ints({2}, {4, 0});
-      EXPECT(!run("vocabulary_head_backward", {&upstream, &head.logits, &head.targets,
-                                               &head.log_sum_exp, &head.counts, &gradient}));
+      EXPECT(!head.backward(upstream, gradient));
     }
     for (double temperature : {0.0, -1.0, static_cast<double>(NAN)}) {
       Head head = make_head(random, 2, 7, 2, false);
@@ -409,9 +468,16 @@ TEST(vocabulary_head_refuses_bad_targets_and_temperatures_with_a_reason) {
     }
     Head head = make_head(random, 2, 7, 2, false);
     head.forward();
-    EXPECT(!run("vocabulary_head_forward",
-                {&head.logits, &head.targets, nullptr, &head.loss, &head.log_sum_exp,
-                 &head.predictions, &head.counts, &head.samples},
-                {1, 0, 0}));
+    Array statistics(VOLTAIC_FLOAT32, {2, 4});
+    EXPECT(
+        !run("vocabulary_head_tile",
+             {&head.logits, &head.targets, nullptr, &statistics, &head.predictions, &head.samples},
+             {0, 7, 1, 0, 0}));
+    // A tile begins with a whole Philox block and ends inside of the vocabulary.
+    for (double first : {-4.0, 2.0, 4.0})
+      EXPECT(!run(
+          "vocabulary_head_tile",
+          {&head.logits, &head.targets, &head.state, &statistics, &head.predictions, &head.samples},
+          {first, 10, 1, 0, 0}));
   }
 }

@@ -180,6 +180,34 @@ t.test('the vocabulary head gives loss, gradient, predictions, counts and sample
   close(t, output.loss, [expected], 1e-5, 'mean over counted rows')
 })
 
+t.test('the vocabulary head in tiles gives what all logits at once give', async (t) => {
+  const targets = ints([1, -100, 12, 0, 7])
+  for (const tile of [4, 8, 16])
+    checkGradients(
+      t,
+      `loss in tiles of ${tile}`,
+      (x, w, b) => v.vocabularyHead(x, w, b, targets, { tile }).loss,
+      [{ shape: [5, 6] }, { shape: [13, 6] }, { shape: [13] }],
+    )
+  const draw = (site: number) => ({ device, from: { state: random.tensor, site } })
+  const x = v.normal([5, 6], draw(41))
+  const w = v.normal([13, 6], draw(42))
+  const b = v.normal([13], draw(43))
+  for (const temperature of [1, 0.5]) {
+    const sampling = { state: random.tensor, site: 8, temperature, disallowTarget: temperature < 1 }
+    const whole = v.vocabularyCrossEntropy(v.linear(x, w, b), targets, { sampling })
+    for (const tile of [4, 8, 16, undefined]) {
+      const tiled = v.vocabularyHead(x, w, b, targets, { sampling, tile })
+      close(t, tiled.loss, [whole.loss.item()], 1e-6, `loss in tiles of ${tile}`)
+      for (const what of ['predictions', 'counts', 'samples'] as const)
+        t.same(tiled[what]?.toArray(), whole[what]?.toArray(), `${what} in tiles of ${tile}`)
+    }
+  }
+  for (const tile of [0, 6, 2.5, Number.NaN])
+    t.throws(() => v.vocabularyHead(x, w, b, targets, { tile }), { code: 'ERR_ARGUMENT' })
+  t.throws(() => v.vocabularyHead(x, w, v.zeros([12], { device }), targets), { code: 'ERR_SHAPE' })
+})
+
 t.test('the discriminator head gives loss, gradients, logits and metrics', async (t) => {
   const labels = ints([1, 0, -100, 1])
   checkGradients(t, 'loss', (x, w, b) => v.discriminatorLoss(x, w, b, labels).loss, [
