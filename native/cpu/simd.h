@@ -29,6 +29,9 @@
 #endif
 
 #define VOLTAIC_INLINE inline __attribute__((always_inline))
+// After the parameters of a lambda that is the body of an inner loop: called for whole vectors and
+// for the last one, it would otherwise stay a function, and what it captures in memory.
+#define VOLTAIC_INLINED __attribute__((always_inline))
 
 namespace voltaic {
 namespace {
@@ -81,27 +84,91 @@ VOLTAIC_INLINE void store(float* to, vfloat x) { *(vfloat_unaligned*)to = x; }
 VOLTAIC_INLINE vint load_int(const int32_t* from) { return *(const vint_unaligned*)from; }
 VOLTAIC_INLINE void store_int(int32_t* to, vint x) { *(vint_unaligned*)to = x; }
 
-VOLTAIC_INLINE vfloat load(const bfloat16* from) {
-  const vhalf halves = *(const vhalf_unaligned*)from;
-  return (vfloat)(__builtin_convertvector(halves, vuint) << 16);
-}
-// Units compiled for AVX512_BF16 convert by its instruction, which takes subnormal fp32 as zero (of
-// all 2^32 values the only difference, as run on Zen 4). Those units hold bf16 products, whose
-// instructions do the same.
-VOLTAIC_INLINE void store(bfloat16* to, vfloat x) {
-#if defined(__AVX512BF16__) && VOLTAIC_WIDTH == 16
-  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)x);
-  memcpy(to, &rounded, sizeof(rounded));
+// Lanes of 16 bits as lanes of 32 and back, where they fit. (GCC 12 takes more instructions for
+// __builtin_convertvector than AVX2 has.)
+VOLTAIC_INLINE vuint widen(vhalf x) {
+#if defined(__AVX2__) && VOLTAIC_WIDTH == 8
+  return (vuint)_mm256_cvtepu16_epi32((__m128i)x);
 #else
+  return __builtin_convertvector(x, vuint);
+#endif
+}
+VOLTAIC_INLINE vhalf narrow(vuint x) {
+#if defined(__AVX2__) && VOLTAIC_WIDTH == 8
+  return (vhalf)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)x),
+                                 _mm256_extracti128_si256((__m256i)x, 1));
+#else
+  return __builtin_convertvector(x, vhalf);
+#endif
+}
+// AVX-512 moves words by one permutation each way; widening or narrowing lanes would take two more.
+VOLTAIC_INLINE vfloat from_halves(vhalf x) {
+#if defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
+  typedef uint16_t vwords __attribute__((vector_size(64)));
+  const vwords to_upper = {0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
+                           0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
+  return (vfloat)_mm512_maskz_permutexvar_epi16(0xaaaaaaaau, (__m512i)to_upper,
+                                                _mm512_castsi256_si512((__m256i)x));
+#else
+  return (vfloat)(widen(x) << 16);
+#endif
+}
+VOLTAIC_INLINE vfloat load(const bfloat16* from) {
+  return from_halves(*(const vhalf_unaligned*)from);
+}
+// As to_bfloat16, lane by lane, in the lower halves of the lanes.
+VOLTAIC_INLINE vuint round_to_half(vfloat x) {
   const vuint bits = (vuint)x;
   const vuint rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
   const vuint quiet = bits >> 16 | 0x40u;
   const vuint is_nan = (vuint)((vint)(bits & 0x7fffffffu) > 0x7f800000);
-  *(vhalf_unaligned*)to = __builtin_convertvector((rounded & ~is_nan) | (quiet & is_nan), vhalf);
+  return (rounded & ~is_nan) | (quiet & is_nan);
+}
+// Units compiled for AVX512_BF16 convert by its instruction, which takes subnormal fp32 as zero (of
+// all 2^32 values the only difference, as run on Zen 4). Those units hold bf16 products, whose
+// instructions do the same.
+VOLTAIC_INLINE vhalf to_halves(vfloat x) {
+#if defined(__AVX512BF16__) && VOLTAIC_WIDTH == 16
+  vhalf rounded;
+  const __m256bh converted = _mm512_cvtneps_pbh((__m512)x);
+  memcpy(&rounded, &converted, sizeof(rounded));
+  return rounded;
+#elif defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
+  typedef uint16_t vwords __attribute__((vector_size(64)));
+  const vwords upper = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+  const __m512i bits = (__m512i)x;
+  const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
+  __m512i sum = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  sum = _mm512_mask_add_epi32(sum, is_odd, bits, _mm512_set1_epi32(0x8000));
+  sum = _mm512_mask_or_epi32(sum, is_nan, bits, _mm512_set1_epi32(0x400000));
+  return (vhalf)_mm512_castsi512_si256(_mm512_permutexvar_epi16((__m512i)upper, sum));
+#else
+  return narrow(round_to_half(x));
 #endif
 }
+VOLTAIC_INLINE void store(bfloat16* to, vfloat x) { *(vhalf_unaligned*)to = to_halves(x); }
 
 // The first n (0 to kWidth) lanes; the others are zero, or left alone in memory.
+#if defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
+VOLTAIC_INLINE __mmask16 lane_mask(int64_t n) { return (__mmask16)((1u << n) - 1); }
+VOLTAIC_INLINE vfloat load_partial(const float* from, int64_t n) {
+  if (n >= kWidth) return load(from);
+  return (vfloat)_mm512_maskz_loadu_ps(lane_mask(n), from);
+}
+VOLTAIC_INLINE vfloat load_partial(const bfloat16* from, int64_t n) {
+  if (n >= kWidth) return load(from);
+  return from_halves((vhalf)_mm256_maskz_loadu_epi16(lane_mask(n), from));
+}
+VOLTAIC_INLINE void store_partial(float* to, vfloat x, int64_t n) {
+  if (n >= kWidth) return store(to, x);
+  _mm512_mask_storeu_ps(to, lane_mask(n), (__m512)x);
+}
+VOLTAIC_INLINE void store_partial(bfloat16* to, vfloat x, int64_t n) {
+  if (n >= kWidth) return store(to, x);
+  _mm256_mask_storeu_epi16(to, lane_mask(n), (__m256i)to_halves(x));
+}
+#else
 template <class T>
 VOLTAIC_INLINE vfloat load_partial(const T* from, int64_t n) {
   if (n >= kWidth) return load(from);
@@ -115,6 +182,29 @@ VOLTAIC_INLINE void store_partial(T* to, vfloat x, int64_t n) {
   T lanes[kWidth];
   store(lanes, x);
   for (int i = 0; i < n; i++) to[i] = lanes[i];
+}
+#endif
+
+// Stores and gives back what a load would find there.
+VOLTAIC_INLINE vfloat store_rounded(float* to, vfloat x, int64_t n) {
+  store_partial(to, x, n);
+  return x;
+}
+VOLTAIC_INLINE vfloat store_rounded(bfloat16* to, vfloat x, int64_t n) {
+#if defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
+  const vhalf halves = to_halves(x);
+  const vfloat rounded = from_halves(halves);
+#else
+  const vuint bits = round_to_half(x);
+  const vhalf halves = narrow(bits);
+  const vfloat rounded = (vfloat)(bits << 16);
+#endif
+  if (n >= kWidth) {
+    *(vhalf_unaligned*)to = halves;
+  } else {
+    memcpy(to, &halves, (size_t)n * sizeof(bfloat16));
+  }
+  return rounded;
 }
 
 VOLTAIC_INLINE vfloat fma(vfloat a, vfloat b, vfloat c) {
@@ -156,7 +246,32 @@ VOLTAIC_INLINE vfloat round_nearest(vfloat x) {
   return (x + magic) - magic;
 }
 
-// Sums in a fixed tree order: lane i with lane i + width/2, and so on.
+// Sums in a fixed tree order: lane i with lane i + width/2, and so on. Halves meet in registers: by
+// way of memory a row's sum would wait for some twenty loads and stores.
+#if defined(__SSE2__) && (VOLTAIC_WIDTH == 4 || (defined(__AVX2__) && VOLTAIC_WIDTH == 8) || \
+                          (defined(__AVX512F__) && VOLTAIC_WIDTH == 16))
+template <class Combine>
+VOLTAIC_INLINE float fold_lanes(vfloat x, const Combine& combine) {
+#if VOLTAIC_WIDTH == 16
+  const __m256d upper = _mm512_extractf64x4_pd((__m512d)x, 1);
+  const __m256 eight = combine(_mm512_castps512_ps256((__m512)x), (__m256)upper);
+  const __m128 four = combine(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#elif VOLTAIC_WIDTH == 8
+  const __m128 four =
+      combine(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+#else
+  const __m128 four = (__m128)x;
+#endif
+  const __m128 two = combine(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(combine(two, _mm_shuffle_ps(two, two, 1)));
+}
+VOLTAIC_INLINE float reduce_add(vfloat x) {
+  return fold_lanes(x, [](auto a, auto b) { return a + b; });
+}
+VOLTAIC_INLINE float reduce_max(vfloat x) {
+  return fold_lanes(x, [](auto a, auto b) { return a > b ? a : b; });
+}
+#else
 VOLTAIC_INLINE float reduce_add(vfloat x) {
   float lanes[kWidth];
   store(lanes, x);
@@ -172,6 +287,7 @@ VOLTAIC_INLINE float reduce_max(vfloat x) {
       lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
   return lanes[0];
 }
+#endif
 
 }  // namespace
 }  // namespace voltaic

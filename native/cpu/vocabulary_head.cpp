@@ -102,8 +102,8 @@ inline void sample_piece(const float* logits, const float* exponentials, float s
   uint32_t piece_words[kPiece];
   for (int64_t i = begin; i < end; i += 4 * kWidth) {
     vuint words[4];
-    philox_blocks(sampling.state, sampling.site, first_block + (uint64_t)i / 4, words);
-    store_blocks(piece_words + (i - begin), words);
+    philox_blocks<kForStore>(sampling.state, sampling.site, first_block + (uint64_t)i / 4, words);
+    store_in_order(piece_words + (i - begin), words);
   }
   const auto slack = [&] { return __builtin_fabsf(best) * 1e-6f + 1e-3f; };
   float factor = exponentials == nullptr ? 0.0f : scalar_exp(shift - best + slack());

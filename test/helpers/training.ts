@@ -53,6 +53,8 @@ export const smallRun = {
   saveEvery: 6,
   threads: 1,
   device: 'cpu',
+  // 'auto' depends on the processor.
+  precision: 'fp32',
 } as const satisfies Partial<PretrainRun>
 
 export interface FinishedRun {

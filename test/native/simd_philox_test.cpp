@@ -18,10 +18,11 @@ TEST(vectorised_philox_agrees_with_the_plain_one_bit_for_bit) {
     // Runs of blocks that cross 2^32 and that end at the last of the 48-bit numbers, too.
     for (uint64_t first : {uint64_t{0}, random.next() >> 16, (uint64_t{1} << 32) - 2,
                            (uint64_t{1} << 48) - kWidth}) {
-      vuint words[4];
+      vuint words[4], for_store[4];
       philox_blocks(state, site, first, words);
+      philox_blocks<kForStore>(state, site, first, for_store);
       uint32_t stored[4 * kWidth];
-      store_blocks(stored, words);
+      store_in_order(stored, for_store);
       for (int l = 0; l < kWidth; l++) {
         const voltaic_random4 expected =
             voltaic_random_block(state, site, first + static_cast<uint64_t>(l));
@@ -38,24 +39,28 @@ TEST(vectorised_philox_agrees_with_the_plain_one_bit_for_bit) {
   }
 }
 
-TEST(dropout_numbers_start_anywhere_in_the_flat_array) {
+TEST(dropout_starts_anywhere_in_the_flat_array) {
   for (test::Random random : test::seeds(20)) {
     const int32_t state[4] = {1, 2, static_cast<int32_t>(random.integer(0, 1000)), 0};
-    const int64_t first = random.integer(0, 1 << 20), count = random.integer(0, 300);
-    std::vector<uint16_t> buffer(static_cast<size_t>(dropout_buffer(count)));
-    const uint16_t* numbers = dropout_numbers(state, 7, first, count, buffer.data());
-    for (int64_t k = 0; k < count; k++) {
-      const voltaic_random4 block =
-          voltaic_random_block(state, 7, static_cast<uint64_t>((first + k) / 8));
-      EXPECT(numbers[k] == voltaic_random16(&block, static_cast<int>((first + k) % 8)));
-    }
-    const Dropout dropout = dropout_of(random.uniform(0, 1));
-    for (int64_t k = 0; k < count;
-         k += kWidth) {  // the buffer may be read past its run by less than a vector
-      const vfloat kept = dropout_apply(splat(2.0f), numbers + k, dropout);
-      for (int l = 0; l < kWidth && k + l < count; l++)
-        EXPECT(kept[l] == (numbers[k + l] >= dropout.threshold ? 2.0f * dropout.scale : 0.0f));
-    }
+    // The second run crosses block 2^32. Everything is dropped at 65536, almost nothing at 1.
+    for (const int64_t first : {random.integer(0, 1 << 20), (int64_t{8} << 32) - 150})
+      for (const int32_t threshold : {1, static_cast<int32_t>(random.integer(1, 65536)), 65536}) {
+        const int64_t count = random.integer(0, 300);
+        const Dropout dropout = {threshold, 3.0f};
+        std::vector<dropout_draw> draws(static_cast<size_t>(dropout_buffer(count)));
+        draw_dropout(state, 7, first, count, dropout, draws.data());
+        for (int64_t k = 0; k < count; k += kWidth) {  // vectors may reach past the run
+          const vfloat applied = apply_dropout(splat(2.0f), draws.data(), first % 8 + k, dropout);
+          for (int l = 0; l < kWidth && k + l < count; l++) {
+            const int64_t at = first + k + l;
+            const voltaic_random4 block =
+                voltaic_random_block(state, 7, static_cast<uint64_t>(at / 8));
+            const bool is_kept = static_cast<int32_t>(voltaic_random16(
+                                     &block, static_cast<int>(at % 8))) >= threshold;
+            EXPECT(applied[l] == (is_kept ? 6.0f : 0.0f));
+          }
+        }
+      }
   }
 }
 
