@@ -212,6 +212,8 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
 
 template <class F>
 voltaic_status gemm_typed(const voltaic_call* call) {
+  if (whole(call, kEpilogue) > kActivationGradient)
+    return fail(call, VOLTAIC_ERROR_UNSUPPORTED, "gemm: epilogue 4 is the CPU's");
   Product<F> p = {};
   p.m = whole(call, kM);
   p.n = whole(call, kN);

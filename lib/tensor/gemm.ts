@@ -17,7 +17,13 @@ import { Tensor, tensorNode, tensorValue, wrap } from './tensor.js'
 import { newValue, produce, releaseValue, retain, type Value, viewValue } from './value.js'
 import type { WeightCopies } from './weight-copies.js'
 
-const epilogue = { none: 0, bias: 1, biasActivation: 2, activationGradient: 3 } as const
+const epilogue = {
+  none: 0,
+  bias: 1,
+  biasActivation: 2,
+  activationGradient: 3,
+  activationGradientAndValue: 4,
+} as const
 
 export interface LinearOptions {
   /** Applied to the sum of product and bias, in the same pass. */
@@ -175,8 +181,9 @@ function linearBackward(node: TapeNode, gradient: Value, call: LinearCall): void
     sums = before
   }
   if (node.needs(2) && !fused) addBiasGradient(node, sums, call)
+  const activated = node.needs(0) && giveInputGradient(node, sums, call)
   if (node.needs(1) && call.input !== null) {
-    const x = inputValue(call.input)
+    const x = activated ? retain(call.input.value) : inputValue(call.input)
     const buffer = node.open(1, call.weight)
     run(
       'gemm',
@@ -186,7 +193,6 @@ function linearBackward(node: TapeNode, gradient: Value, call: LinearCall): void
     releaseValue(x)
     node.close(1, buffer)
   }
-  if (node.needs(0)) giveInputGradient(node, sums, call)
   releaseValue(sums)
 }
 
@@ -198,8 +204,11 @@ function addBiasGradient(node: TapeNode, sums: Value, call: LinearCall): void {
   releaseValue(rows)
 }
 
-/** sums weight, added to what the input's gradient is already, or through the activation of the layer before. */
-function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void {
+/**
+ * sums weight, added to what the input's gradient is already, or through the activation of the layer before. True when that turned
+ * the pre-activation, which nothing else reads any more, into the activation: the weight's gradient wants it next.
+ */
+function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): boolean {
   const { x, weight } = call
   const panels =
     call.copies?.panels('inputGradient', weight, weight.dtype, () => retain(weight), false) ?? null
@@ -207,11 +216,12 @@ function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void 
   const plain = { transpose: 0, beta: 0, kind: epilogue.none, activation: 0 } as const
   const pending = node.pending(0)
   const output = pending === null ? newValue(x.device, x.dtype, x.shape) : null
+  let activated = false
   try {
     if (output === null) {
       const others = [null, null, null, (pending as Value).handle]
       multiplyWeight(sums, weight, panels, others, sizes, { ...plain, beta: 1 })
-      return
+      return false
     }
     const producer = node.fusible(0)
     if (producer?.fusion == null || producer.fusion.preactivation.dtype !== sums.dtype) {
@@ -220,7 +230,8 @@ function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void 
       const { preactivation, activation } = producer.fusion
       const bias = producer.needs(2) ? producer.openShape(2, output.device, [call.inner]) : null
       const others = [null, preactivation.handle, bias?.handle ?? null, output.handle]
-      const kind = epilogue.activationGradient
+      activated = node.needs(1) && call.input?.value === preactivation && x.device.kind === 'cpu'
+      const kind = activated ? epilogue.activationGradientAndValue : epilogue.activationGradient
       multiplyWeight(sums, weight, panels, others, sizes, { ...plain, kind, activation })
       if (bias !== null) producer.close(2, bias)
       producer.preactivationGradient = true
@@ -232,6 +243,7 @@ function giveInputGradient(node: TapeNode, sums: Value, call: LinearCall): void 
     if (panels !== null) releaseValue(panels)
   }
   node.give(0, output)
+  return activated
 }
 
 /** One batched product: items of a [m, k], b [k, n], c [m, n]; stride 0 shares an item. */

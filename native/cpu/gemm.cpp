@@ -142,7 +142,7 @@ voltaic_status gemm_typed(const voltaic_call* call, bool packed, F*, G*) {
   p.out.saved =
       epilogue >= kBiasActivation && present(call, kSaved) ? data<F>(call, kSaved) : nullptr;
   p.out.c = data<G>(call, kC);
-  float* bias_gradient = epilogue == kActivationGradient && present(call, kBiasGradient)
+  float* bias_gradient = epilogue >= kActivationGradient && present(call, kBiasGradient)
                              ? data<float>(call, kBiasGradient)
                              : nullptr;
 

@@ -31,7 +31,7 @@ struct Epilogue {
   VOLTAIC_INLINE bool only_scales() const { return kind <= kBias && beta == 0; }
 
   // tile[i][j], rows of tile_columns, belongs at c[row + i][column + j]. column_sums[j], when asked
-  // for, collects what kActivationGradient stores, in fp32, rows ascending. The tile is
+  // for, collects what an activation's gradient stores, in fp32, rows ascending. The tile is
   // overwritten.
   template <int tile_columns>
   void finish(float* tile, int64_t row, int64_t column, int rows, int columns,
@@ -50,19 +50,36 @@ struct Epilogue {
     if (kind <= kBias) return;
     with_activation(activation, [&](auto chosen) {
       constexpr int function = decltype(chosen)::value;
-      each_vector<tile_columns>(
-          rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
-            const int64_t at = origin + i * n + j;
-            const vfloat x = load(tile + i * tile_columns + j);
-            if (kind == kBiasActivation) return store_partial(c + at, activate<function>(x), held);
-            const vfloat y = x * activate_gradient<function>(load_partial(saved + at, held));
-            store_partial(c + at, y, held);
-            if (column_sums != nullptr) store(column_sums + j, load(column_sums + j) + y);
-          });
+      if (kind == kBiasActivation) {
+        each_vector<tile_columns>(
+            rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
+              const vfloat x = load(tile + i * tile_columns + j);
+              store_partial(c + origin + i * n + j, activate<function>(x), held);
+            });
+      } else if (kind == kActivationGradient) {
+        scale_by_gradient<tile_columns, function, false>(tile, origin, rows, columns, column_sums);
+      } else {
+        scale_by_gradient<tile_columns, function, true>(tile, origin, rows, columns, column_sums);
+      }
     });
   }
 
  private:
+  // with_value: saved becomes the activation of what it was; both share most of their arithmetic.
+  template <int tile_columns, int function, bool with_value>
+  void scale_by_gradient(const float* tile, int64_t origin, int rows, int columns,
+                         float* column_sums) const {
+    each_vector<tile_columns>(
+        rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
+          const int64_t at = origin + i * n + j;
+          const vfloat before = load_partial(saved + at, held);
+          const vfloat y = load(tile + i * tile_columns + j) * activate_gradient<function>(before);
+          if (with_value) store_partial(saved + at, activate<function>(before), held);
+          store_partial(c + at, y, held);
+          if (column_sums != nullptr) store(column_sums + j, load(column_sums + j) + y);
+        });
+  }
+
   // Whole tiles, nearly all, run without the checks that loads and stores of parts of a vector
   // make.
   template <int tile_columns, class Body>

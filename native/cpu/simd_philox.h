@@ -58,9 +58,9 @@ VOLTAIC_INLINE vlong join_low_halves(vlong low, vlong high) {
 // How blocks lie in lanes. kInOrder: lane l holds block l of the run. kForStore: lane 4 p + q holds
 // block kWidth / 4 q + p, which store_in_order turns into the blocks' own order without a further
 // shuffle.
-enum Lanes { kInOrder, kForStore };
-constexpr int block_of_lane(Lanes lanes, int l) {
-  return lanes == kInOrder ? l : kWidth / 4 * (l % 4) + l / 4;
+enum WordOrder { kInOrder, kForStore };
+constexpr int block_of_lane(WordOrder order, int l) {
+  return order == kInOrder ? l : kWidth / 4 * (l % 4) + l / 4;
 }
 
 // What a run of blocks with the same upper 16 bits shares, worked out once: the first two rounds of
@@ -87,7 +87,7 @@ struct PhiloxWords {
 
 // Words 0 to 3 of the blocks of `vectors` times kWidth numbers; low: the lower 32 bits of the
 // first.
-template <Lanes lanes, int vectors>
+template <WordOrder order, int vectors>
 VOLTAIC_INLINE void philox_vectors(const PhiloxRun& run, uint32_t low,
                                    PhiloxWords (&out)[vectors]) {
   constexpr int kHalves = 2 * vectors;
@@ -97,7 +97,7 @@ VOLTAIC_INLINE void philox_vectors(const PhiloxRun& run, uint32_t low,
   for (int half = 0; half < kHalves; half++) {  // lane l of an odd half: 32-bit lane 2 l + 1
     vlong place = {};
     for (int l = 0; l < kWidth / 2; l++)
-      place[l] = (uint64_t)(half / 2 * kWidth + block_of_lane(lanes, 2 * l + half % 2));
+      place[l] = (uint64_t)(half / 2 * kWidth + block_of_lane(order, 2 * l + half % 2));
     const vlong product0 = multiply_low_halves(place + (uint64_t)low, multiplier0);
     c1[half] = multiply_low_halves(high_halves(product0) ^ (vlong{} + (uint64_t)run.first_c2),
                                    multiplier1);
@@ -130,19 +130,19 @@ VOLTAIC_INLINE void philox_vectors(const PhiloxRun& run, uint32_t low,
 }
 
 // Words 0 to 3 of the blocks first_block to first_block + kWidth - 1.
-template <Lanes lanes = kInOrder>
+template <WordOrder order = kInOrder>
 VOLTAIC_INLINE void philox_blocks(const int32_t* state, uint32_t site, uint64_t first_block,
                                   vuint out[4]) {
   if (__builtin_expect((uint32_t)first_block > 0xffffffffu - (uint32_t)(kWidth - 1), 0)) {
     for (int l = 0; l < kWidth; l++) {  // the blocks' upper bits differ
       const voltaic_random4 block =
-          voltaic_random_block(state, site, first_block + (uint64_t)block_of_lane(lanes, l));
+          voltaic_random_block(state, site, first_block + (uint64_t)block_of_lane(order, l));
       for (int w = 0; w < 4; w++) out[w][l] = block.word[w];
     }
     return;
   }
   PhiloxWords words[1];
-  philox_vectors<lanes, 1>(philox_run(state, site, first_block), (uint32_t)first_block, words);
+  philox_vectors<order, 1>(philox_run(state, site, first_block), (uint32_t)first_block, words);
   for (int w = 0; w < 4; w++) out[w] = words[0].word[w];
 }
 

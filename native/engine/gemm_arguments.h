@@ -7,7 +7,13 @@ namespace voltaic {
 namespace {
 
 // What happens to a product on its way to c; see kernel_rows.inc.
-enum EpilogueKind { kPlain = 0, kBias = 1, kBiasActivation = 2, kActivationGradient = 3 };
+enum EpilogueKind {
+  kPlain = 0,
+  kBias = 1,
+  kBiasActivation = 2,
+  kActivationGradient = 3,
+  kActivationGradientAndValue = 4
+};
 
 enum GemmTensor { kA, kB, kBiasTensor, kSaved, kBiasGradient, kC };
 enum GemmAttribute {
@@ -59,18 +65,19 @@ inline voltaic_status check_gemm(const voltaic_call* call) {
   const int64_t m = whole(call, kM), n = whole(call, kN), k = whole(call, kK),
                 items = whole(call, kBatch);
   const int64_t epilogue = whole(call, kEpilogue), stride_c = whole(call, kStrideC);
-  if (epilogue > kActivationGradient)
-    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue is %lld, expected 0 to 3",
+  if (epilogue > kActivationGradientAndValue)
+    return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue is %lld, expected 0 to 4",
                 (long long)epilogue);
   if (whole(call, kActivation) >= kActivationKinds)
     return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: activation is %lld, expected 0 to %d",
                 (long long)whole(call, kActivation), kActivationKinds - 1);
   if (epilogue == kBias && !present(call, kBiasTensor))
     return fail(call, VOLTAIC_ERROR_ARGUMENT, "gemm: epilogue 1 adds a bias, but none was given");
-  if (epilogue == kActivationGradient && !present(call, kSaved))
+  if (epilogue >= kActivationGradient && !present(call, kSaved))
     return fail(
         call, VOLTAIC_ERROR_ARGUMENT,
-        "gemm: epilogue 3 needs saved, the values before the activation, but it was left out");
+        "gemm: epilogue %lld needs saved, the values before the activation, but it was left out",
+        (long long)epilogue);
   if (!fits(items, m, k, whole(call, kStrideA), tensor(call, kA).elements))
     return fail(call, VOLTAIC_ERROR_SHAPE,
                 "gemm: a holds %lld elements, fewer than %lld times %lld x %lld",

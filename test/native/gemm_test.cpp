@@ -22,7 +22,11 @@ bool products_in_steps() {
          (unfused || matmul_library().starts_with("cuBLASLt "));
 }
 
-enum Epilogue { kPlain, kBias, kBiasActivation, kActivationGradient };
+enum Epilogue { kPlain, kBias, kBiasActivation, kActivationGradient, kActivationGradientAndValue };
+// Only the CPU has the last one.
+int last_epilogue() {
+  return backend_name().starts_with("cpu:") ? kActivationGradientAndValue : kActivationGradient;
+}
 
 struct Gemm {
   int64_t m = 1, n = 1, k = 1;
@@ -115,7 +119,9 @@ Expected expected_gemm(const Gemm& g, const Array& a, const Array& b, const Arra
           rounded = activate(g.activation, rounded);
           if (saved != nullptr) result.saved[at] = sum;
           sum = activate(g.activation, sum);
-        } else if (g.epilogue == kActivationGradient) {
+        } else if (g.epilogue >= kActivationGradient) {
+          if (g.epilogue == kActivationGradientAndValue)
+            result.saved[at] = activate(g.activation, saved->at(int64_t(at)));
           rounded *= activate_gradient(g.activation, saved->at(int64_t(at)));
           sum *= activate_gradient(g.activation, saved->at(int64_t(at)));
           if (bias_gradient != nullptr) {
@@ -136,7 +142,7 @@ void check(Random& random, const Gemm& g, voltaic_dtype in, voltaic_dtype out, b
   Array b = random.array(in, {(g.batch == 0 ? 0 : (g.batch - 1) * g.stride_b) + g.k * g.n});
   Array bias = random.array(VOLTAIC_FLOAT32, {g.n}),
         bias_gradient = random.array(VOLTAIC_FLOAT32, {g.n});
-  Array saved = g.epilogue == kActivationGradient ? random.array(in, {span_c}, -3, 3)
+  Array saved = g.epilogue >= kActivationGradient ? random.array(in, {span_c}, -3, 3)
                                                   : Array::zeros(in, {span_c});
   // Poison that must not leak when beta is 0; with gaps between items, zeros that must stay.
   Array c = g.beta != 0              ? random.array(out, {span_c})
@@ -144,8 +150,8 @@ void check(Random& random, const Gemm& g, voltaic_dtype in, voltaic_dtype out, b
                                      : Array(out, {span_c});
   const bool uses_bias = g.epilogue == kBias || (g.epilogue == kBiasActivation && with_optional);
   const bool uses_saved =
-      g.epilogue == kActivationGradient || (g.epilogue == kBiasActivation && with_optional);
-  const bool uses_gradient = g.epilogue == kActivationGradient && with_optional;
+      g.epilogue >= kActivationGradient || (g.epilogue == kBiasActivation && with_optional);
+  const bool uses_gradient = g.epilogue >= kActivationGradient && with_optional;
   const Expected want =
       expected_gemm(g, a, b, uses_bias ? &bias : nullptr, uses_saved ? &saved : nullptr,
                     uses_gradient ? &bias_gradient : nullptr, c);
@@ -204,7 +210,7 @@ TEST(gemm_epilogues_match_plain_loops) {
     g.transpose_b = random.next() & 1;
     g.alpha = random.uniform(-1, 1);
     g.beta = random.next() & 1 ? 0 : random.uniform(-1, 1);
-    g.epilogue = int(random.integer(kBias, kActivationGradient));
+    g.epilogue = int(random.integer(kBias, last_epilogue()));
     g.activation = int(random.integer(0, 4));
     voltaic_dtype in, out;
     choose_dtypes(random, in, out);
@@ -222,7 +228,7 @@ TEST(gemm_batches_with_strides_match_plain_loops) {
     g.transpose_b = random.next() & 1;
     g.batch = random.integer(0, 9);
     g.beta = random.next() & 1 ? 0 : 0.5;
-    g.epilogue = int(random.integer(kPlain, kActivationGradient));
+    g.epilogue = int(random.integer(kPlain, last_epilogue()));
     // Shared, adjacent, or with a gap.
     const int64_t kind = random.integer(0, 3);
     g.stride_a = kind == 0 ? 0 : g.m * g.k + (kind == 2 ? 5 : 0);
@@ -285,7 +291,7 @@ TEST(gemm_tiles_of_every_size_meet_their_borders) {
       g.transpose_a = transposes & 1;
       g.transpose_b = transposes & 2;
       g.beta = random.next() & 1 ? 0 : 0.25;
-      g.epilogue = int(random.integer(kPlain, kActivationGradient));
+      g.epilogue = int(random.integer(kPlain, last_epilogue()));
       g.activation = int(random.integer(0, 4));
       check(random, g, VOLTAIC_BFLOAT16, random.float_dtype(), true);
     }
@@ -346,7 +352,7 @@ TEST(gemm_takes_tensors_that_begin_anywhere) {
       g.transpose_a = random.next() & 1;
       g.transpose_b = random.next() & 1;
       g.beta = random.next() & 1 ? 0 : 0.5;
-      g.epilogue = int(random.integer(kPlain, kActivationGradient));
+      g.epilogue = int(random.integer(kPlain, last_epilogue()));
       g.activation = int(random.integer(0, 4));
       voltaic_dtype in, out;
       choose_dtypes(random, in, out);
@@ -375,7 +381,7 @@ TEST(gemm_long_sums_match_plain_loops) {
     g.transpose_b = random.next() & 1;
     g.alpha = random.uniform(-1, 1);
     g.beta = random.next() & 1 ? 0 : 1;
-    g.epilogue = int(random.integer(kPlain, kActivationGradient));
+    g.epilogue = int(random.integer(kPlain, last_epilogue()));
     g.activation = int(random.integer(0, 4));
     g.batch = random.integer(1, 3);
     g.stride_a = g.m * g.k;
@@ -419,7 +425,7 @@ TEST(gemm_long_row_is_the_same_alone_and_among_others) {
 TEST(gemm_takes_empty_sizes) {
   for (Random random : seeds(4)) {
     for (int empty = 0; empty < 3; empty++)
-      for (int epilogue = kPlain; epilogue <= kActivationGradient; epilogue++) {
+      for (int epilogue = kPlain; epilogue <= last_epilogue(); epilogue++) {
         Gemm g;
         g.m = empty == 0 ? 0 : 7;
         g.n = empty == 1 ? 0 : 19;
@@ -575,8 +581,8 @@ TEST(gemm_names_what_is_wrong_with_its_arguments) {
   g.m = g.n = g.k = 1;
   refused(g, VOLTAIC_ERROR_ARGUMENT, "stride_c");
   g = good;
-  g.epilogue = 4;
-  refused(g, VOLTAIC_ERROR_ARGUMENT, "epilogue is 4");
+  g.epilogue = 5;
+  refused(g, VOLTAIC_ERROR_ARGUMENT, "epilogue is 5");
   g = good;
   g.epilogue = kBiasActivation;
   g.activation = 5;
@@ -613,7 +619,7 @@ TEST(gemm_packed_gives_the_bits_of_gemm) {
         g.k = size[2];
         g.transpose_b = ++turn & 1;
         g.beta = random.next() & 1 ? 0 : 0.5;
-        g.epilogue = turn / 2 % 4;
+        g.epilogue = turn / 2 % 5;
         g.activation = int(random.integer(0, 4));
         const voltaic_dtype out = random.float_dtype();
         Array a = random.array(in, {g.m, g.k}), b = random.array(in, {g.k * g.n}),
