@@ -5,9 +5,10 @@
 //   y = f(x)                  negate, absolute, exp, log, sqrt, scale * x + shift, cast; one shape
 //   y = value, y = x, y += x  fill, broadcast, accumulate
 //
-// Bytes: each operand once and the result once; one operation an element. On one Zen 3 core, arrays
-// larger than the cache: fp32 20 to 26 GB/s where a copy gives 22 to 27; bf16 13 to 15 (rounding is
-// the work then), casts to uint8 7, power 14 ns an element.
+// Bytes: each operand once and the result once; one operation an element. On one Zen 4 core with
+// AVX-512, arrays larger than the cache: fp32 24 GB/s (a sum into a third array) to 50 (in place),
+// bf16 29 to 55, fills 43 to 50; arrays of a million elements, in the third level: fp32 66 to 124,
+// bf16 44 to 64. On Zen 3: casts to uint8 7, power 14 ns an element.
 // bf16 is computed in fp32 and rounded once. Whole numbers wrap around in add, subtract and
 // multiply. Float to whole number truncates toward zero and clamps (NaN gives 0). maximum and
 // minimum hand on NaN.
