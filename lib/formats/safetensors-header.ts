@@ -5,19 +5,17 @@
  * built, nothing nests, a duplicate key is seen, and time and memory stay proportional to the header, which must fit in the file.
  */
 import { VoltaicError } from '../runtime/errors.js'
-import { dtypeBits, type FileDtype, isFileDtype, tensorByteLength } from './tensor-data.js'
+import { dtypeBits, isFileDtype, tensorByteLength } from './tensor-data.js'
+import { showName, type TensorInfo } from './tensor-source.js'
 
-export interface TensorInfo {
-  readonly dtype: FileDtype
-  readonly shape: readonly number[]
+export interface PlacedTensor extends TensorInfo {
   /** Where the tensor's bytes start, counted from the start of the data. */
   readonly begin: number
-  readonly byteLength: number
 }
 
 export interface SafetensorsHeader {
   /** By name, in the order of the file's header. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>
+  readonly tensors: ReadonlyMap<string, PlacedTensor>
   readonly metadata: Readonly<Record<string, string>>
   /** Where the data start in the file. */
   readonly dataOffset: number
@@ -31,11 +29,6 @@ const maxDimensions = 64
 const quoteMark = 0x22
 const backslash = 0x5c
 const comma = 0x2c
-
-/** A name for messages: quoted, and cut where it is long. */
-export function showName(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
-}
 
 class HeaderReader {
   private at = 0
@@ -184,7 +177,7 @@ function readMetadata(reader: HeaderReader): Readonly<Record<string, string>> {
   return Object.fromEntries(metadata)
 }
 
-function readTensor(reader: HeaderReader, name: string): TensorInfo {
+function readTensor(reader: HeaderReader, name: string): PlacedTensor {
   const where = `tensor ${showName(name)}`
   let dtype: string | undefined
   let shape: number[] | undefined
@@ -234,7 +227,7 @@ function readTensor(reader: HeaderReader, name: string): TensorInfo {
 /** The tensors must cover the data from 0 to the end of the file, without a hole, an overlap or a rest. */
 function checkTiling(
   reader: HeaderReader,
-  tensors: ReadonlyMap<string, TensorInfo>,
+  tensors: ReadonlyMap<string, PlacedTensor>,
   dataLength: number,
 ): void {
   const order = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.byteLength - b.byteLength)
@@ -277,7 +270,7 @@ export function readSafetensorsHeader(bytes: Uint8Array, path: string): Safetens
   if (bytes[8] !== 0x7b || length === 0) refuse(`the header does not start with '{'`)
 
   const reader = new HeaderReader(bytes.subarray(8, dataOffset), path)
-  const tensors = new Map<string, TensorInfo>()
+  const tensors = new Map<string, PlacedTensor>()
   let metadata: Readonly<Record<string, string>> | undefined
   reader.object('header', (name) => {
     if (name === '__metadata__') {
