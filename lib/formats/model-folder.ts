@@ -61,7 +61,7 @@ export function underTodaysNames(source: TensorSource): TensorSource {
     if (earlier !== undefined) {
       throw new VoltaicError(
         'ERR_FORMAT',
-        `${source.path}: tensors ${showName(earlier)} and ${showName(name)} are two spellings of ${showName(canonical)}; expected one`,
+        `${source.path}: tensors ${showName(earlier)} and ${showName(name)} are two spellings of ${canonical}; expected one`,
       )
     }
     spellings.set(canonical, name)

@@ -54,7 +54,7 @@ export interface PickleMeaning {
 }
 
 const longestPickle = 16 * 1024 * 1024
-const mostOpcodes = 1_000_000
+const mostOpcodes = 250_000
 
 class Mark extends PickleObject {
   readonly kind = 'mark'

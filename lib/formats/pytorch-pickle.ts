@@ -57,7 +57,7 @@ export interface PytorchStateDict {
 /** More axes than any library has. */
 const mostAxes = 64
 /** Items that Python 2's form of an OrderedDict may hold, all of them together. */
-const mostListedItems = 1_000_000
+const mostListedItems = 100_000
 
 const storageTypes: Readonly<Record<string, FileDtype>> = {
   FloatStorage: 'F32',

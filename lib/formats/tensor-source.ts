@@ -55,7 +55,10 @@ export function tensorSource(
     path,
     names: [...tensors.keys()],
     has: (name) => tensors.has(name),
-    info: at,
+    info(name) {
+      const { dtype, shape, byteLength } = at(name)
+      return { dtype, shape, byteLength }
+    },
     bytes: (name) => at(name).bytes(),
     float32: (name) => toFloat32(at(name).bytes(), at(name).dtype, where(name)),
     int32: (name) => toInt32(at(name).bytes(), at(name).dtype, where(name)),
@@ -66,6 +69,5 @@ export function tensorSource(
 
 /** A tensor of a source, to put it into another one under another name. */
 export function tensorOf(source: TensorSource, name: string): SourceTensor {
-  const { dtype, shape, byteLength } = source.info(name)
-  return { dtype, shape, byteLength, bytes: () => source.bytes(name) }
+  return { ...source.info(name), bytes: () => source.bytes(name) }
 }
