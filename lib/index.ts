@@ -8,8 +8,11 @@ export {
 } from './data/index.js'
 export * from './electra/index.js'
 export { defineElectraConfig, type ElectraConfig, parseElectraConfig } from './formats/electra-config.js'
+export { type HubOptions, type HubProgress, type ModelFiles, resolveModelFolder } from './formats/hub.js'
 export { readModelFolder, writeModelFolder } from './formats/model-folder.js'
+export { readPytorchCheckpoint } from './formats/pytorch-checkpoint.js'
 export { readSafetensors, writeSafetensors } from './formats/safetensors.js'
+export { readTensorflowCheckpoint } from './formats/tensorflow-checkpoint.js'
 export * from './nn/index.js'
 export * from './optim/index.js'
 export {
