@@ -207,6 +207,7 @@ t.test('a renamed repository', async (t) => {
 t.test('a download that breaks off is gone on with', async (t) => {
   for (const ranges of [true, false]) {
     const name = `o/broken-${ranges}`
+    hub.files.clear()
     serveModel(name)
     hub.ranges = ranges
     hub.files.set(`${name}/model.safetensors`, { ...large(weights), breakAfter: 100_000 })
