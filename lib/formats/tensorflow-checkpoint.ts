@@ -135,8 +135,8 @@ export function readTensorflowCheckpoint(prefix: string, options: MapFileOptions
       if (dtype === undefined) continue
       if (isSliced) {
         throw new VoltaicError(
-          'ERR_UNSUPPORTED',
-          `${indexPath}: ${what} was saved in slices, by a run over several machines; save it again from one`,
+          'ERR_FORMAT',
+          `${indexPath}: ${what} is in slices, as a run over several machines saves it; save it again from one`,
         )
       }
       if (shard >= shards) reader.refuse(`${what} is said to be in file ${shard} of ${shards}`)

@@ -132,6 +132,7 @@ t.test('damaged and hostile checkpoints are ERR_FORMAT, within a second and 200 
     ['a huge shape', shaped([2 ** 40, 2 ** 40]), /are not those of shape/],
     ['a size below 0', shaped([2 ** 64 - 1]), /larger than any file|not those/],
     ['many axes', shaped(Array(65).fill(1)), /65 axes/],
+    ['slices', claiming({ sliced: true }), /is in slices/],
     ['another checksum', claiming({ crc: 5 }), /another checksum/],
     [
       'a shard too many',
@@ -151,7 +152,5 @@ t.test('damaged and hostile checkpoints are ERR_FORMAT, within a second and 200 
     }
     refusesCheaply(t, open, message, what)
   }
-  writeFileSync(`${prefix}.index`, claiming({ sliced: true }))
-  t.throws(() => readTensorflowCheckpoint(prefix), { code: 'ERR_UNSUPPORTED', message: /in slices/ })
   t.throws(() => readTensorflowCheckpoint(join(prefix, 'no')), { code: 'ERR_IO' })
 })

@@ -59,16 +59,18 @@ export interface TableOptions {
   readonly snappy?: boolean
   /** Entries in a data block. */
   readonly perBlock?: number
+  /** Changes a block before its checksum is computed. */
+  readonly damage?: (block: Buffer) => Buffer
 }
 
 export function writeTable(
   entries: readonly [key: string, value: Buffer][],
-  { snappy = false, perBlock = 8 }: TableOptions = {},
+  { snappy = false, perBlock = 8, damage = (block) => block }: TableOptions = {},
 ): Buffer {
   const parts: Buffer[] = []
   let offset = 0
   const add = (content: Buffer): Buffer => {
-    const packed = snappy ? packSnappy(content) : content
+    const packed = damage(snappy ? packSnappy(content) : content)
     const typed = Buffer.concat([packed, Buffer.of(snappy ? 1 : 0)])
     const crc = Buffer.alloc(4)
     crc.writeUInt32LE(maskedCrc32c(typed))
