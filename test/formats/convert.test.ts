@@ -18,6 +18,8 @@ import { type TensorToPickle, writeLegacyCheckpoint, writeZipCheckpoint } from '
 import { writeCheckpoint } from '../helpers/formats/tensorflow.js'
 import { needsSharedData, sharedData } from '../helpers/shared.js'
 
+t.setTimeout(120_000)
+
 const vocabulary = '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n'
 const sizes = {
   vocabSize: 5,

@@ -92,6 +92,7 @@ function readAll(source: TensorSource, limit: number): void {
   }
 }
 
+t.setTimeout(120_000)
 const folder = t.testdir()
 const path = join(folder, 'file')
 const floats = (count: number): Uint8Array =>

@@ -25,10 +25,12 @@ const environment = [
 const before = Object.fromEntries(environment.map((name) => [name, process.env[name]]))
 let hub: HubServer
 
+t.setTimeout(120_000)
+
 t.beforeEach(async (t) => {
   hub = await startHub()
   for (const name of environment) delete process.env[name]
-  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: t.testdir(), HF_HUB_ETAG_TIMEOUT: '5' })
+  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: t.testdir(), HF_HUB_ETAG_TIMEOUT: '20' })
 })
 t.afterEach(() => hub.close())
 t.teardown(() => {
