@@ -25,6 +25,8 @@ export interface SafetensorsHeader {
 export const maxHeaderLength = 100_000_000
 /** More dimensions than any library has; keeps a hostile shape from growing an array as long as the file. */
 const maxDimensions = 64
+/** Of tensors, and of metadata: hundreds are usual, and each costs memory many times its bytes in the file. */
+const maxMembers = 100_000
 
 const quoteMark = 0x22
 const backslash = 0x5c
@@ -158,7 +160,10 @@ class HeaderReader {
   object(where: string, member: (key: string) => void): void {
     this.expect('{', where)
     if (this.take('}')) return
+    let count = 0
     do {
+      count += 1
+      if (count > maxMembers) this.refuse(`${where}: more than ${maxMembers} members`)
       const key = this.string(where)
       this.expect(':', where)
       member(key)

@@ -14,12 +14,15 @@ import { unpackSnappy } from './snappy.js'
 const footerLength = 48
 const magicLow = 0x8b80fb57
 const magicHigh = 0xdb477524
-/** TensorFlow writes blocks of 256 KiB. */
-const largestBlock = 16 * 1024 * 1024
+/**
+ * Bytes of all blocks together, unpacked, and of all keys. An index of ELECTRA large is a few hundred KB; a hostile one could name
+ * the same block a million times, or have a million keys share a long beginning.
+ */
+const mostBytes = 16 * 1024 * 1024
 /** More variables than any model has; each costs memory. */
 const mostEntries = 200_000
-/** Scopes nest, but not this far. */
-const longestKey = 4096
+/** A variable's name, and what is said of it. */
+const longestEntry = 4096
 
 interface BlockHandle {
   readonly offset: number
@@ -28,6 +31,8 @@ interface BlockHandle {
 
 class TableReader {
   #entries = 0
+  #blockBytes = 0
+  #keyBytes = 0
 
   constructor(
     readonly bytes: Uint8Array,
@@ -58,8 +63,9 @@ class TableReader {
   /** The content of a block, unpacked, its checksum compared. */
   block({ offset, byteLength }: BlockHandle): Uint8Array {
     const end = offset + byteLength
-    if (byteLength > largestBlock || end + 5 > this.bytes.length)
+    if (byteLength > mostBytes || end + 5 > this.bytes.length)
       this.refuse(`a block is said to be at bytes ${offset} to ${end} of ${this.bytes.length}`)
+    this.#count(byteLength)
     const type = this.bytes[end]
     const expected = new DataView(this.bytes.buffer, this.bytes.byteOffset + end + 1, 4).getUint32(0, true)
     if (maskedCrc32c(this.bytes.subarray(offset, end + 1)) !== expected)
@@ -67,7 +73,14 @@ class TableReader {
     const content = this.bytes.subarray(offset, end)
     if (type === 0) return content
     if (type !== 1) this.refuse(`a block is packed by method ${type}; expected 0 (plain) or 1 (snappy)`)
-    return unpackSnappy(content, largestBlock) ?? this.refuse('a packed block does not unpack')
+    const unpacked = unpackSnappy(content, mostBytes) ?? this.refuse('a packed block does not unpack')
+    this.#count(unpacked.length)
+    return unpacked
+  }
+
+  #count(bytes: number): void {
+    this.#blockBytes += bytes
+    if (this.#blockBytes > mostBytes) this.refuse(`more than ${mostBytes} bytes of entries`)
   }
 
   /** Entries in order. Restart points serve searches only, so they are left alone. */
@@ -86,8 +99,11 @@ class TableReader {
       const [valueLength, start] = this.varint(block, third)
       const valueStart = start + unshared
       const next = valueStart + valueLength
-      if (shared > key.length || shared + unshared > longestKey || next > end)
-        this.refuse('an entry reaches out of its block')
+      if (shared > key.length || shared + unshared > longestEntry || next > end)
+        this.refuse('an entry reaches out of its block, or its name is too long')
+      if (valueLength > longestEntry) this.refuse('an entry is too long')
+      this.#keyBytes += shared + unshared
+      if (this.#keyBytes > mostBytes) this.refuse(`more than ${mostBytes} bytes of names`)
       const whole = new Uint8Array(shared + unshared)
       whole.set(key.subarray(0, shared))
       whole.set(block.subarray(start, valueStart), shared)

@@ -88,6 +88,20 @@ t.test('the checkpoint that a path means', async (t) => {
   t.equal(findTensorflowCheckpoint(join(folder, 'two')), join(folder, 'two', 'model.ckpt-10'))
 })
 
+/** A table whose index names its first block again and again. */
+function sameBlock(times: number): Buffer {
+  const entries = Array.from({ length: 10 }, (_, i): [string, Buffer] => [`x${i}`, Buffer.alloc(4000)])
+  const blocks: Buffer[] = []
+  const damage = (block: Buffer): Buffer => {
+    blocks.push(block)
+    if (blocks.length < 3) return block
+    const handle = Buffer.concat([varint(0), varint(blocks[0]!.length)])
+    const entry = Buffer.concat([Buffer.of(0, 1, handle.length, 0x6b), handle])
+    return Buffer.concat([...Array(times).fill(entry), Buffer.of(0, 0, 0, 0, 1, 0, 0, 0)])
+  }
+  return writeTable(entries, { perBlock: 10, damage })
+}
+
 t.test('damaged and hostile checkpoints are ERR_FORMAT, within a second and 200 MB', async (t) => {
   const prefix = join(t.testdir(), 'm')
   const [, kernel] = variables as [Variable, Variable]
@@ -102,6 +116,10 @@ t.test('damaged and hostile checkpoints are ERR_FORMAT, within a second and 200 
     Buffer.concat([varint(0), varint(0), handle]).copy(bytes, bytes.length - 48)
     return bytes
   }
+  const longNames = writeTable(
+    Array.from({ length: 5000 }, (_, i) => ['x'.repeat(4000) + String(i).padStart(4, '0'), Buffer.of(8, 1)]),
+    { perBlock: 5000 },
+  )
   const cases: [what: string, index: Buffer, message: RegExp][] = [
     ['nothing', Buffer.alloc(0), /0 bytes are too few/],
     ['no magic', Buffer.alloc(100), /magic number of a table/],
@@ -110,6 +128,9 @@ t.test('damaged and hostile checkpoints are ERR_FORMAT, within a second and 200 
     ['a block beyond the file', footer(Buffer.concat([varint(2 ** 40), varint(5)])), /a block is said to be/],
     ['a block of a gigabyte', footer(Buffer.concat([varint(0), varint(2 ** 30)])), /a block is said to be/],
     ['a number that does not end', footer(Buffer.alloc(20, 0xff)), /a number does not end/],
+    ['a thousand blocks that are one', sameBlock(1000), /more than \d+ bytes of entries/],
+    ['names that share a long beginning', longNames, /more than \d+ bytes of names/],
+    ['an entry of 5 KB', writeTable([['', Buffer.alloc(5000)]]), /an entry is too long/],
     ['no header', writeTable([]), /the header is missing/],
     ['no shards', writeTable([['', Buffer.alloc(0)]]), /says 0 files/],
     ['big-endian', writeTable([['', Buffer.of(8, 1, 16, 1)]]), /not little-endian/],
