@@ -78,7 +78,7 @@ function refuseStatus(response: Response, name: string, { endpoint, token }: Hub
       : code === 'RevisionNotFound'
         ? 'no such revision; leave it out for the main branch'
         : status === 404 || status === 401
-          ? `no such model, or a private one: check the name${token === undefined ? ', or set HF_TOKEN' : ''}`
+          ? `no such model, or a private one, and no folder of that name here: check the name${token === undefined ? ', or set HF_TOKEN' : ''}`
           : `the answer was ${status} ${response.statusText}; try again later`
   const message = `${name} on ${endpoint}: ${problem}`
   throw status >= 500 || status === 429

@@ -175,7 +175,7 @@ t.test('what the hub refuses is said', async (t) => {
   const cases: [failure: HubServer['failure'], message: RegExp][] = [
     [
       { status: 404, code: 'RepoNotFound' },
-      /no such model, or a private one: check the name, or set HF_TOKEN/,
+      /no such model, or a private one, and no folder of that name here: check the name, or set HF_TOKEN/,
     ],
     [{ status: 401 }, /no such model, or a private one/],
     [{ status: 403, code: 'GatedRepo' }, /accept the conditions/],
