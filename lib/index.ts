@@ -7,9 +7,21 @@ export {
   prepareData,
 } from './data/index.js'
 export * from './electra/index.js'
+export {
+  type ConvertOptions,
+  type ConvertReport,
+  type ConvertTarget,
+  convertModel,
+} from './formats/convert.js'
 export { defineElectraConfig, type ElectraConfig, parseElectraConfig } from './formats/electra-config.js'
+export { type HubOptions, type HubProgress, type ModelFiles, resolveModelFolder } from './formats/hub.js'
 export { readModelFolder, writeModelFolder } from './formats/model-folder.js'
+export { type ModelSource, type ModelSourceOptions, openModelSource } from './formats/model-source.js'
+export { readPytorchCheckpoint } from './formats/pytorch-checkpoint.js'
 export { readSafetensors, writeSafetensors } from './formats/safetensors.js'
+export type { TensorInfo, TensorSource } from './formats/tensor-source.js'
+export { readTensorflowCheckpoint } from './formats/tensorflow-checkpoint.js'
+export type { ElectraPart } from './formats/tensorflow-names.js'
 export * from './nn/index.js'
 export * from './optim/index.js'
 export {

@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../version.js'
 import { addBuildCudaCommand } from './build-cuda.js'
+import { addConvertCommand } from './convert.js'
 import { exitCodes, reportFailure } from './exit.js'
 import { addInfoCommand } from './info.js'
 import { addPretrainCommand } from './pretrain.js'
@@ -18,6 +19,7 @@ const program = new Command('voltaic')
 addPretrainCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
+addConvertCommand(program)
 addInfoCommand(program)
 addBuildCudaCommand(program)
 for (const command of program.commands)

@@ -3,6 +3,7 @@
  * rule when a forward pass is put on the tape.
  */
 import { defineElectraConfig, type ElectraConfig } from '../formats/electra-config.js'
+import { type HubOptions, resolveModelFolder } from '../formats/hub.js'
 import { readModelFolder, writeModelFolder } from '../formats/model-folder.js'
 import { writeOnnx } from '../formats/onnx.js'
 import { electraGraph } from '../formats/onnx-electra.js'
@@ -38,7 +39,7 @@ export interface ModelOptions {
   readonly context?: BuildContext | undefined
 }
 
-export interface FromPretrainedOptions extends ModelOptions {
+export interface FromPretrainedOptions extends ModelOptions, HubOptions {
   /** Default 'auto'. */
   readonly device?: DeviceName | Device | undefined
   /** Overrides of the folder's configuration, such as `{ numLabels: 3 }` or `{ id2label, label2id, problemType }` for a new head. */
@@ -169,16 +170,18 @@ export abstract class ElectraPreTrainedModel extends Module {
   }
 
   /**
-   * Loads a model folder (config.json and model.safetensors); the model is in evaluation mode. Tensors of a head that the folder
-   * lacks get first values, tensors without a place are left alone; a process warning and `loadReport` name both.
+   * Loads a model folder (config.json and weights), or a model by its name on the hub, such as `google/electra-small-discriminator`
+   * (see `resolveModelFolder`); the model is in evaluation mode. Tensors of a head that the folder lacks get first values, tensors
+   * without a place are left alone; a process warning and `loadReport` name both.
    * @throws ERR_IO, ERR_CONFIG; ERR_FORMAT when the weights are damaged or do not fit the configuration
    */
   static async fromPretrained<M extends ElectraPreTrainedModel>(
     this: ModelClass<M>,
-    folder: string,
+    nameOrFolder: string,
     options: FromPretrainedOptions = {},
   ): Promise<M> {
     const { config: changes, initialization, precision, seed } = options
+    const folder = await resolveModelFolder(nameOrFolder, ['model'], options)
     using source = readModelFolder(folder)
     const config = overridden(source.config, changes)
     const device =

@@ -5,19 +5,17 @@
  * built, nothing nests, a duplicate key is seen, and time and memory stay proportional to the header, which must fit in the file.
  */
 import { VoltaicError } from '../runtime/errors.js'
-import { dtypeBits, type FileDtype, isFileDtype, tensorByteLength } from './tensor-data.js'
+import { dtypeBits, isFileDtype, tensorByteLength } from './tensor-data.js'
+import { showName, type TensorInfo } from './tensor-source.js'
 
-export interface TensorInfo {
-  readonly dtype: FileDtype
-  readonly shape: readonly number[]
+export interface PlacedTensor extends TensorInfo {
   /** Where the tensor's bytes start, counted from the start of the data. */
   readonly begin: number
-  readonly byteLength: number
 }
 
 export interface SafetensorsHeader {
   /** By name, in the order of the file's header. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>
+  readonly tensors: ReadonlyMap<string, PlacedTensor>
   readonly metadata: Readonly<Record<string, string>>
   /** Where the data start in the file. */
   readonly dataOffset: number
@@ -27,15 +25,12 @@ export interface SafetensorsHeader {
 export const maxHeaderLength = 100_000_000
 /** More dimensions than any library has; keeps a hostile shape from growing an array as long as the file. */
 const maxDimensions = 64
+/** Of tensors, and of metadata: hundreds are usual, and each costs memory many times its bytes in the file. */
+const maxMembers = 100_000
 
 const quoteMark = 0x22
 const backslash = 0x5c
 const comma = 0x2c
-
-/** A name for messages: quoted, and cut where it is long. */
-export function showName(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
-}
 
 class HeaderReader {
   private at = 0
@@ -165,7 +160,10 @@ class HeaderReader {
   object(where: string, member: (key: string) => void): void {
     this.expect('{', where)
     if (this.take('}')) return
+    let count = 0
     do {
+      count += 1
+      if (count > maxMembers) this.refuse(`${where}: more than ${maxMembers} members`)
       const key = this.string(where)
       this.expect(':', where)
       member(key)
@@ -184,7 +182,7 @@ function readMetadata(reader: HeaderReader): Readonly<Record<string, string>> {
   return Object.fromEntries(metadata)
 }
 
-function readTensor(reader: HeaderReader, name: string): TensorInfo {
+function readTensor(reader: HeaderReader, name: string): PlacedTensor {
   const where = `tensor ${showName(name)}`
   let dtype: string | undefined
   let shape: number[] | undefined
@@ -234,7 +232,7 @@ function readTensor(reader: HeaderReader, name: string): TensorInfo {
 /** The tensors must cover the data from 0 to the end of the file, without a hole, an overlap or a rest. */
 function checkTiling(
   reader: HeaderReader,
-  tensors: ReadonlyMap<string, TensorInfo>,
+  tensors: ReadonlyMap<string, PlacedTensor>,
   dataLength: number,
 ): void {
   const order = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.byteLength - b.byteLength)
@@ -277,7 +275,7 @@ export function readSafetensorsHeader(bytes: Uint8Array, path: string): Safetens
   if (bytes[8] !== 0x7b || length === 0) refuse(`the header does not start with '{'`)
 
   const reader = new HeaderReader(bytes.subarray(8, dataOffset), path)
-  const tensors = new Map<string, TensorInfo>()
+  const tensors = new Map<string, PlacedTensor>()
   let metadata: Readonly<Record<string, string>> | undefined
   reader.object('header', (name) => {
     if (name === '__metadata__') {

@@ -4,33 +4,9 @@ import { writeFileAtomically, writeFully } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { type MapFileOptions, mapFile } from '../runtime/mapped-file.js'
 import { compareCodePoints } from './python-json.js'
-import { maxHeaderLength, readSafetensorsHeader, showName, type TensorInfo } from './safetensors-header.js'
-import {
-  dtypeRank,
-  type FileDtype,
-  isFileDtype,
-  tensorByteLength,
-  toFloat32,
-  toInt32,
-} from './tensor-data.js'
-
-/** Named typed arrays that come from somewhere: one file, or several read as one. */
-export interface TensorSource {
-  readonly path: string
-  readonly names: readonly string[]
-  has(name: string): boolean
-  /** Throws ERR_ARGUMENT for a name that is not there. */
-  info(name: string): TensorInfo
-  /** The tensor's bytes: a view of the file, of length 0 after `close`. */
-  bytes(name: string): Uint8Array
-  /** Converted from F32, F16, BF16 or F64; a view where nothing has to be converted. */
-  float32(name: string): Float32Array
-  /** Converted from I32 or I64, range-checked; a view where nothing has to be converted. */
-  int32(name: string): Int32Array
-  /** Gives the memory back. Views end here: copy what must live on. */
-  close(): void
-  [Symbol.dispose](): void
-}
+import { maxHeaderLength, readSafetensorsHeader } from './safetensors-header.js'
+import { dtypeRank, type FileDtype, isFileDtype, tensorByteLength } from './tensor-data.js'
+import { type SourceTensor, showName, type TensorSource, tensorSource } from './tensor-source.js'
 
 export interface SafetensorsFile extends TensorSource {
   readonly metadata: Readonly<Record<string, string>>
@@ -45,30 +21,13 @@ export function readSafetensors(path: string, options: MapFileOptions = {}): Saf
   const file = mapFile(path, options)
   try {
     const { tensors, metadata, dataOffset } = readSafetensorsHeader(file.bytes, path)
-    const info = (name: string): TensorInfo => {
-      const found = tensors.get(name)
-      if (found !== undefined) return found
-      throw new VoltaicError(
-        'ERR_ARGUMENT',
-        `${path}: holds no tensor ${showName(name)}; it holds ${tensors.size} others`,
-      )
+    const places = new Map<string, SourceTensor>()
+    for (const [name, { dtype, shape, begin, byteLength }] of tensors) {
+      const start = dataOffset + begin
+      const bytes = (): Uint8Array => file.bytes.subarray(start, start + byteLength)
+      places.set(name, { dtype, shape, byteLength, bytes })
     }
-    const bytes = (name: string): Uint8Array => {
-      const { begin, byteLength } = info(name)
-      return file.bytes.subarray(dataOffset + begin, dataOffset + begin + byteLength)
-    }
-    return {
-      path,
-      names: [...tensors.keys()],
-      metadata,
-      has: (name) => tensors.has(name),
-      info,
-      bytes,
-      float32: (name) => toFloat32(bytes(name), info(name).dtype, `${path}: tensor ${showName(name)}`),
-      int32: (name) => toInt32(bytes(name), info(name).dtype, `${path}: tensor ${showName(name)}`),
-      close: file.close,
-      [Symbol.dispose]: file.close,
-    }
+    return { ...tensorSource(path, places, file.close), metadata }
   } catch (error) {
     file.close()
     throw error

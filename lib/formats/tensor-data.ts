@@ -61,14 +61,15 @@ export function tensorByteLength(dtype: FileDtype, shape: readonly number[]): nu
   return Number.isSafeInteger(bits) && bits % 8 === 0 ? bits / 8 : undefined
 }
 
-interface View {
+/** Where an array of another element type can begin. */
+export interface BytesView {
   readonly buffer: ArrayBufferLike
   readonly byteOffset: number
   readonly byteLength: number
 }
 
 /** The bytes at an address that a `width`-byte element may start at: copied only where they are not aligned. */
-function aligned(bytes: Uint8Array, width: number): View {
+export function aligned(bytes: Uint8Array, width: number): BytesView {
   return bytes.byteOffset % width === 0 ? bytes : bytes.slice()
 }
 

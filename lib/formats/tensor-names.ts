@@ -3,7 +3,7 @@
  * model wants with what a file holds.
  */
 import { VoltaicError } from '../runtime/errors.js'
-import type { TensorSource } from './safetensors.js'
+import type { TensorSource } from './tensor-source.js'
 
 /** Buffers that old versions saved; they hold no weights. */
 const bufferName = /(^|\.)embeddings\.(position_ids|token_type_ids)$/

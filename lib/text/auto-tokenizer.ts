@@ -1,6 +1,7 @@
 /** Tokenizers from folders and files. */
 import { readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { type HubOptions, resolveModelFolder } from '../formats/hub.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { ioError, systemErrorName } from '../runtime/mapped-file.js'
 import {
@@ -25,9 +26,18 @@ export type LoadTokenizerOptions = Omit<TokenizerOptions, 'vocabulary'> & {
   readonly cased?: boolean | undefined
 }
 
+/** No vocabulary comes near; a larger file is not one. */
+const largestFile = 32 * 1024 * 1024
+
 async function readText(path: string): Promise<string | undefined> {
   let bytes: Uint8Array
   try {
+    if ((await stat(path)).size > largestFile) {
+      throw new VoltaicError(
+        'ERR_FORMAT',
+        `${path}: larger than ${largestFile} bytes; expected a tokenizer's file`,
+      )
+    }
     bytes = await readFile(path)
   } catch (error) {
     if (systemErrorName(error) === 'ENOENT') return undefined
@@ -92,11 +102,21 @@ function tokenizerFrom(
 }
 
 /**
- * The tokenizer of a model folder: tokenizer.json or vocab.txt, with tokenizer_config.json where there is one.
+ * The tokenizer of a model folder (tokenizer.json or vocab.txt, with tokenizer_config.json where there is one), or of a model by its
+ * name on the hub (see `resolveModelFolder`).
  * @throws ERR_IO when the folder or its files cannot be read; ERR_FORMAT when none of the files is there, one is damaged, or a special
  * token is missing (the message names it); ERR_UNSUPPORTED when it is not a WordPiece tokenizer.
  */
-export async function loadTokenizer(folder: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
+export async function loadTokenizer(
+  nameOrFolder: string,
+  options: LoadTokenizerOptions & HubOptions = {},
+): Promise<Tokenizer> {
+  const { revision, cacheDir, localFilesOnly, onDownload, ...settings } = options
+  const hub = { revision, cacheDir, localFilesOnly, onDownload }
+  return loadTokenizerFolder(await resolveModelFolder(nameOrFolder, ['tokenizer'], hub), settings)
+}
+
+async function loadTokenizerFolder(folder: string, options: LoadTokenizerOptions): Promise<Tokenizer> {
   const found = await stat(folder).catch((error: unknown) => {
     throw ioError('open tokenizer folder', folder, error)
   })

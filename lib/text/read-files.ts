@@ -6,6 +6,7 @@
  * raw tokenizers library follows tokenizer.json alone. The first is the default here; the second is taken where there is no
  * tokenizer_config.json, where its class is one that follows tokenizer.json, or on request.
  */
+import { parseJsonText } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { AddedToken, Template, TemplatePiece, TokenizerOptions } from './specification.js'
 
@@ -24,14 +25,7 @@ function isObject(value: unknown): value is Json {
 }
 
 export function parseJson(text: string, file: string): Json {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.slice(0, 200) : String(cause)
-    const message = `${file}: not JSON (${reason}). The file is damaged; copy or save it again`
-    throw new VoltaicError('ERR_FORMAT', message, { cause })
-  }
+  const value = parseJsonText(text, file)
   return isObject(value) ? value : refuse(file, 'expected a JSON object')
 }
 

@@ -36,9 +36,11 @@ const jsonLines = (text: string): Record<string, unknown>[] => {
 t.test('help and version', async (t) => {
   const help = await voltaic(['--help'])
   t.equal(help.code, 0)
-  for (const name of ['pretrain', 'tokenize', 'train-vocab', 'info', 'build-cuda']) t.match(help.stdout, name)
+  for (const name of ['pretrain', 'convert', 'tokenize', 'train-vocab', 'info', 'build-cuda'])
+    t.match(help.stdout, name)
   for (const [name, option] of [
     ['pretrain', '--discriminator-weight'],
+    ['convert', '--part'],
     ['tokenize', '--offsets'],
     ['train-vocab', '--min-frequency'],
     ['info', '--json'],
@@ -70,6 +72,8 @@ t.test('wrong usage exits with 2, says what is wrong and where help is', async (
     [['train-vocab', '--vocab-size', '500', '--output', 'x'], /missing required argument 'files'/],
     [['train-vocab', at('corpus.txt'), '--output', 'x'], /--vocab-size/],
     [['train-vocab', at('corpus.txt'), '--vocab-size', '5', '--output', at('v')], /--vocab-size is 5/],
+    [['convert', at('corpus.txt')], /missing required argument 'dir'/],
+    [['convert', 'a', 'b', '--part', 'both'], /Allowed choices are discriminator, generator/],
     [['info', 'more'], /too many arguments/],
   ]
   for (const [args, message] of cases) {
@@ -99,6 +103,8 @@ t.test('failures exit with 1 and say it in one line', async (t) => {
     [pretraining(at('lines.txt', 'x')), /lines\.txt.*not a folder/],
     [['tokenize', '--vocab', at('missing.txt')], /missing\.txt/],
     [['tokenize', '--model', at('no-model')], /no-model/],
+    [['convert', at('no-model'), at('x')], /no-model/],
+    [['convert', at('lines.txt'), at('x')], /lines\.txt: it starts neither as a zip archive/],
     [['train-vocab', at('missing.txt'), '--vocab-size', '500', '--output', at('v')], /missing\.txt/],
   ]
   for (const [args, message] of cases) {

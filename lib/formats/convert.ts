@@ -1,0 +1,67 @@
+/** From any file that holds an ELECTRA model to the files that today's libraries open. */
+import { VoltaicError } from '../runtime/errors.js'
+import type { ElectraConfig } from './electra-config.js'
+import { writeModelFolder } from './model-folder.js'
+import { type ModelSource, type ModelSourceOptions, openModelSource } from './model-source.js'
+
+export type ConvertTarget = 'safetensors'
+
+/** What can be written, and how: a further format is one more line here. */
+const writers: Readonly<Record<ConvertTarget, (folder: string, source: ModelSource) => Promise<void>>> = {
+  safetensors: writeSafetensorsFolder,
+}
+
+export const convertTargets: readonly ConvertTarget[] = Object.keys(writers) as ConvertTarget[]
+
+export interface ConvertOptions extends ModelSourceOptions {
+  /** Default 'safetensors': a model folder. */
+  readonly to?: ConvertTarget | undefined
+}
+
+export interface ConvertReport {
+  readonly config: ElectraConfig
+  /** Names of the tensors that were written, with the bytes they take. */
+  readonly tensors: readonly string[]
+  readonly bytes: number
+  /** The tokenizer's files that were copied. */
+  readonly files: readonly string[]
+}
+
+async function writeSafetensorsFolder(
+  folder: string,
+  { config, tensors, files }: ModelSource,
+): Promise<void> {
+  await writeModelFolder(folder, {
+    config,
+    files,
+    tensors: tensors.names.map((name) => {
+      const { dtype, shape } = tensors.info(name)
+      return { name, dtype, shape, data: () => tensors.bytes(name) }
+    }),
+  })
+}
+
+/**
+ * Converts a model (see `openModelSource` for what `source` may be) into a folder. Weights keep their element type and their bytes;
+ * names become today's, LayerNorm's gamma and beta weight and bias, and buffers and the tied output projection are left out. The
+ * tokenizer's files are copied as they are.
+ * @throws as `openModelSource`; ERR_IO when writing fails (what was in the folder stays whole)
+ */
+export async function convertModel(
+  source: string,
+  folder: string,
+  options: ConvertOptions = {},
+): Promise<ConvertReport> {
+  const { to = 'safetensors', ...where } = options
+  if (!convertTargets.includes(to)) {
+    throw new VoltaicError(
+      'ERR_ARGUMENT',
+      `convert: to is ${JSON.stringify(to)}; expected one of ${convertTargets.join(', ')}`,
+    )
+  }
+  using model = await openModelSource(source, where)
+  await writers[to](folder, model)
+  const { config, tensors, files } = model
+  const bytes = tensors.names.reduce((sum, name) => sum + tensors.info(name).byteLength, 0)
+  return { config, tensors: tensors.names, bytes, files: Object.keys(files) }
+}
