@@ -37,7 +37,10 @@
         }],
         ["OS=='linux'", {
           "libraries": ["-ldl", "-lpthread"],
+          # nodelete: the worker pool's threads outlive the last environment that uses the addon, whose end
+          # would unmap the code under them.
           "ldflags": [
+            "-Wl,-z,nodelete",
             "-Wl,--exclude-libs,ALL",
             "-Wl,--version-script=<(module_root_dir)/native/addon/exports.map"
           ]

@@ -70,6 +70,21 @@ t.test('threads that are terminated in their work leave the process and the othe
   t.ok(messages.every(({ first }) => first === 3))
 })
 
+t.test('the addon stays when the last thread that used it ends', async (t) => {
+  // The worker pool's threads live in it, and outlive every environment.
+  const source = `
+    import { readFileSync } from 'node:fs'
+    import { Worker } from 'node:worker_threads'
+    const thread = new Worker(new URL('data:text/javascript,' + encodeURIComponent('await import(' + ${JSON.stringify(runtimeUrl)} + ')')))
+    await new Promise((resolve, reject) => thread.on('exit', resolve).on('error', reject))
+    console.log(readFileSync('/proc/self/maps', 'utf8').includes('voltaic.node'))`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  t.equal(stdout, 'true\n', stderr)
+})
+
 t.test('a handle of another thread is refused', async (t) => {
   const { allocate, resolveDevice } = await import('../../dist/runtime/index.js')
   const handles = Array.from({ length: 5 }, () => allocate(resolveDevice('cpu'), 'float32', [2]))
