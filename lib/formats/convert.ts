@@ -1,20 +1,24 @@
 /** From any file that holds an ELECTRA model to the files that today's libraries open. */
+import { join } from 'node:path'
 import { VoltaicError } from '../runtime/errors.js'
 import type { ElectraConfig } from './electra-config.js'
-import { writeModelFolder } from './model-folder.js'
+import { writeFolderWith, writeModelFolder } from './model-folder.js'
 import { type ModelSource, type ModelSourceOptions, openModelSource } from './model-source.js'
+import { writeOnnx } from './onnx.js'
+import { electraGraph } from './onnx-electra.js'
 
-export type ConvertTarget = 'safetensors'
+export type ConvertTarget = 'safetensors' | 'onnx'
 
 /** What can be written, and how: a further format is one more line here. */
 const writers: Readonly<Record<ConvertTarget, (folder: string, source: ModelSource) => Promise<void>>> = {
   safetensors: writeSafetensorsFolder,
+  onnx: writeOnnxFolder,
 }
 
 export const convertTargets: readonly ConvertTarget[] = Object.keys(writers) as ConvertTarget[]
 
 export interface ConvertOptions extends ModelSourceOptions {
-  /** Default 'safetensors': a model folder. */
+  /** Default 'safetensors': a model folder. 'onnx': model.onnx in its place. */
   readonly to?: ConvertTarget | undefined
 }
 
@@ -41,11 +45,22 @@ async function writeSafetensorsFolder(
   })
 }
 
+/** model.onnx in float32, beside the configuration and the tokenizer's files. */
+async function writeOnnxFolder(folder: string, { config, tensors, files }: ModelSource): Promise<void> {
+  const weights = {
+    shape: (name: string) => tensors.info(name).shape,
+    read: (name: string) => tensors.float32(name),
+  }
+  const graph = electraGraph(config.architectures[0] ?? 'ElectraModel', config, weights, { quantize: null })
+  await writeFolderWith(folder, { config, files }, (place) => writeOnnx(join(place, 'model.onnx'), graph))
+}
+
 /**
- * Converts a model (see `openModelSource` for what `source` may be) into a folder. Weights keep their element type and their bytes;
- * names become today's, LayerNorm's gamma and beta weight and bias, and buffers and the tied output projection are left out. The
- * tokenizer's files are copied as they are.
- * @throws as `openModelSource`; ERR_IO when writing fails (what was in the folder stays whole)
+ * Converts a model (see `openModelSource` for what `source` may be) into a folder. To safetensors, weights keep their element type
+ * and their bytes; names become today's, LayerNorm's gamma and beta weight and bias, and buffers and the tied output projection are
+ * left out. The tokenizer's files are copied as they are.
+ * @throws as `openModelSource`; ERR_IO when writing fails (what was in the folder stays whole); ERR_UNSUPPORTED for what ONNX files
+ * cannot hold
  */
 export async function convertModel(
   source: string,

@@ -105,25 +105,37 @@ function withFloat32(config: ElectraConfig): ElectraConfig {
 }
 
 /**
- * Writes a model folder. A folder that is not there yet appears in one step, complete. In one that is there, each file is replaced
- * in one step, the weights last, and files that are not named stay.
- * @throws ERR_IO when writing fails (what was there stays whole); ERR_ARGUMENT for a wrong tensor
+ * Writes a model folder whose weights `writeWeights` adds. A folder that is not there yet appears in one step, complete. In one that
+ * is there, each file is replaced in one step, the weights last, and files that are not named stay.
+ * @throws ERR_IO when writing fails (what was there stays whole), and what `writeWeights` throws
  */
-export async function writeModelFolder(folder: string, content: ModelFolderContent): Promise<void> {
-  const tensors = [...content.tensors]
-  const isFloat32 = tensors.every(({ dtype }) => dtype === 'F32')
-  const config = isFloat32 ? withFloat32(content.config) : content.config
+export async function writeFolderWith(
+  folder: string,
+  { config, files = {} }: Pick<ModelFolderContent, 'config' | 'files'>,
+  writeWeights: (place: string) => Promise<void>,
+): Promise<void> {
   const writeInto = async (place: string): Promise<void> => {
-    for (const [name, data] of Object.entries(content.files ?? {}))
-      await writeFileAtomically(join(place, name), data)
+    for (const [name, data] of Object.entries(files)) await writeFileAtomically(join(place, name), data)
     await writeFileAtomically(join(place, configFileName), formatElectraConfig(config))
-    await writeSafetensors(join(place, weightsFileName), tensors)
+    await writeWeights(place)
   }
   if (existsSync(folder)) {
     await removeLeftovers(folder)
     return writeInto(folder)
   }
-  const parent = dirname(folder)
-  makeFolder(parent)
+  makeFolder(dirname(folder))
   await writeFolderAtomically(folder, writeInto)
+}
+
+/**
+ * Writes a model folder, as `writeFolderWith` does.
+ * @throws ERR_IO when writing fails; ERR_ARGUMENT for a wrong tensor
+ */
+export async function writeModelFolder(folder: string, content: ModelFolderContent): Promise<void> {
+  const tensors = [...content.tensors]
+  const isFloat32 = tensors.every(({ dtype }) => dtype === 'F32')
+  const config = isFloat32 ? withFloat32(content.config) : content.config
+  await writeFolderWith(folder, { ...content, config }, (place) =>
+    writeSafetensors(join(place, weightsFileName), tensors),
+  )
 }

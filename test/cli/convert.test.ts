@@ -1,4 +1,4 @@
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { defineElectraConfig, ElectraForPreTraining, readModelFolder } from 'voltaic'
@@ -65,6 +65,15 @@ t.test('convert', async (t) => {
   using b = readModelFolder(join(parent, 'b'))
   for (const name of a.tensors.names)
     t.ok(Buffer.compare(a.tensors.bytes(name), b.tensors.bytes(name)) === 0, name)
+
+  const onnx = await voltaic(['convert', join(parent, 'a'), join(parent, 'onnx'), '--to', 'onnx'])
+  t.equal(onnx.code, 0, onnx.stderr)
+  t.strictSame(readdirSync(join(parent, 'onnx')).sort(), ['config.json', 'model.onnx', 'vocab.txt'])
+  const loaded = await ElectraForPreTraining.fromPretrained(join(parent, 'a'), { device: 'cpu' })
+  await loaded.saveOnnx(join(parent, 'saved.onnx'))
+  loaded.dispose()
+  const [written, saved] = [join(parent, 'onnx', 'model.onnx'), join(parent, 'saved.onnx')]
+  t.ok(readFileSync(written).equals(readFileSync(saved)), 'the same file as the model itself writes')
 
   writeFileSync(join(parent, 'tf', 'model.ckpt-5.data-00000-of-00001'), 'cut')
   const damaged = await voltaic(['convert', join(parent, 'tf'), join(parent, 'c')])
