@@ -269,9 +269,15 @@ voltaic_status cast(const voltaic_call* call) {
   });
 }
 
-// Whole vectors: left to itself, the compiler stores elements of two bytes one by one.
+// Zeros by memset, which takes whole cache lines without reading them first. Others in whole
+// vectors: left to itself, the compiler stores elements of two bytes one by one.
 template <class T>
 void fill_elements(T* to, T value, int64_t n) {
+  const T zero = {};
+  if (memcmp(&value, &zero, sizeof value) == 0) {
+    memset((void*)to, 0, (size_t)n * sizeof(T));
+    return;
+  }
   alignas(64) T pattern[64 / sizeof(T)];
   for (T& element : pattern) element = value;
   const int64_t per_pattern = 64 / (int64_t)sizeof(T);
