@@ -22,7 +22,7 @@
 #if defined(__AMX_BF16__) || defined(VOLTAIC_EMULATE_AMX)
 #define VOLTAIC_TILES 1
 #include "kernel.h"
-#include "transposed_words.h"
+#include "transpose.h"
 
 namespace voltaic {
 namespace {
@@ -135,7 +135,7 @@ typedef uint32_t TileRow __attribute__((vector_size(64)));
 typedef uint16_t HalfTileRow __attribute__((vector_size(32)));
 typedef uint16_t HalfTileRowUnaligned __attribute__((vector_size(32), aligned(2), may_alias));
 
-VOLTAIC_INLINE void transpose_words(TileRow* rows) { transpose_square((vfloat*)rows); }
+VOLTAIC_INLINE void transpose_words(TileRow* rows) { transpose((vfloat*)rows); }
 
 VOLTAIC_INLINE TileRow widen_halves(const bfloat16* from, int count) {
   if (count >= 16) return __builtin_convertvector(*(const HalfTileRowUnaligned*)from, TileRow);
@@ -220,25 +220,6 @@ VOLTAIC_INLINE void pack_pairs_transposed(bfloat16* to, const bfloat16* from, in
 }
 
 // ---- small products; steps counts blocks of 32 along the depth
-
-// c[16][16] (+)= a[16][32 * steps] * b. Step s reads a at a + s * a_step with a_stride between
-// rows, b at b + s * 512 (packed tiles), all in elements; row-major a has a_step 32 and its own
-// stride, packed tiles 512 and 32. Uses tiles 0, 4 and 6. keep adds to what c holds.
-VOLTAIC_INLINE void tile_product(Tiles& tiles, float* c, int64_t c_stride, const bfloat16* a,
-                                 int64_t a_stride, int64_t a_step, const bfloat16* b, int64_t steps,
-                                 bool keep) {
-  if (keep) {
-    tiles.load<0>(c, 4 * c_stride);
-  } else {
-    tiles.zero<0>();
-  }
-  for (int64_t s = 0; s < steps; s++) {
-    tiles.load<4>(a + s * a_step, 2 * a_stride);
-    tiles.load<6>(b + s * kTileElements, 64);
-    tiles.dot<0, 4, 6>();
-  }
-  tiles.store<0>(c, 4 * c_stride);
-}
 
 // c[32][32] (+)= a[32][32 * steps] * b, four tiles of c at once: each tile loaded serves two
 // products. The lower 16 rows of a start a_lower elements after a, the right 16 columns of b

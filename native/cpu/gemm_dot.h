@@ -20,7 +20,7 @@
 // in order, whatever the tile's rows: no cut of the product changes it.
 #pragma once
 #include "bf16_dots.h"
-#include "transposed_words.h"
+#include "transpose.h"
 #ifdef VOLTAIC_DOTS
 
 namespace voltaic {
@@ -128,7 +128,7 @@ struct DotKernel {
             square[i] = vfloat{};
             if (first + i < count) memcpy(&square[i], rows + i * stride, steps * sizeof(bfloat16));
           }
-          transpose_square(square);
+          transpose(square);
         }
         float* panel = to + k / 2 * height + first;
         if (pairs == kWidth && (first + kWidth <= height || k + 2 * kWidth < depth)) {

@@ -7,6 +7,7 @@
 // square of kWidth at a time. bf16 becomes fp32 on the way.
 #pragma once
 #include "kernel.h"
+#include "transpose.h"
 
 namespace voltaic {
 namespace {
@@ -23,42 +24,6 @@ VOLTAIC_INLINE void copy_row(float* to, const float* from) {
     *(part*)to = *(const part*)from;
     copy_row<count - piece>(to + piece, from + piece);
   }
-}
-
-template <int... lanes>
-struct Lanes {};
-#if VOLTAIC_WIDTH == 16
-using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>;
-#elif VOLTAIC_WIDTH == 8
-using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7>;
-#else
-using AllLanes = Lanes<0, 1, 2, 3>;
-#endif
-
-template <int... lanes>
-VOLTAIC_INLINE vfloat shuffle(vfloat a, vfloat b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, lanes...);
-#else
-  return __builtin_shuffle(a, b, (vint){lanes...});
-#endif
-}
-
-// Exchanges the off-diagonal blocks of size half between rows i and i + half; all sizes in turn
-// transpose the square.
-template <int half, int... j>
-VOLTAIC_INLINE void exchange_blocks(vfloat* rows, Lanes<j...> lanes) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kWidth; i++) {
-    if (i & half) continue;
-    const vfloat upper = rows[i], lower = rows[i + half];
-    rows[i] = shuffle<(j & half ? kWidth + j - half : j)...>(upper, lower);
-    rows[i + half] = shuffle<(j & half ? kWidth + j : j + half)...>(upper, lower);
-  }
-  if constexpr (half > 1) exchange_blocks<half / 2>(rows, lanes);
-}
-VOLTAIC_INLINE void transpose_square(vfloat* rows) {
-  exchange_blocks<kWidth / 2>(rows, AllLanes{});
 }
 
 // Rows that copying asks for ahead: far apart in memory, they have no prefetcher of their own.
@@ -117,7 +82,7 @@ inline void pack_transposed(float* panel, const F* from, int64_t stride, int cou
       for (int i = 0; i < kWidth; i++)
         square[i] =
             first + i < count ? load_partial(from + (first + i) * stride + k, steps) : vfloat{};
-      transpose_square(square);
+      transpose(square);
       float* to = panel + k * height + first;
       if (steps == kWidth && (height >= kWidth || k + kWidth < depth)) {
 #pragma GCC unroll 16

@@ -15,8 +15,8 @@
 //   fused backward, dropout 0    0.32 (51)          0.40 (20)     0.33 (48)          0.39 (20)
 //   fused forward, dropout 0.1   0.46 (35)          0.52 (16)     0.49 (33)          0.48 (17)
 //   fused backward, dropout 0.1  0.46 (35)          0.60 (13)     0.53 (30)          0.59 (14)
-// fp32 without dropout is at the speed of the third-level cache (50 GB/s a core). In bf16, 1 cycle
-// of an element's 1.2 to 1.5 is the rounding of what is stored; a dropout number is 0.6 cycles.
+// A plain loop over the same arrays in the third-level cache moves 79 to 101 GB/s a core: fp32 is
+// at half of that, bf16 at a fifth, bound by its instructions.
 //
 // Deterministic: rows are independent, the parameter gradients are summed within fixed blocks of
 // rows (rows_of_task, from the width alone) and the blocks' sums added in order.

@@ -149,9 +149,12 @@ VOLTAIC_INLINE vhalf to_halves(vfloat x) {
 }
 VOLTAIC_INLINE void store(bfloat16* to, vfloat x) { *(vhalf_unaligned*)to = to_halves(x); }
 
-// The first n (0 to kWidth) lanes; the others are zero, or left alone in memory.
+// The first n lanes (none below 0, all from kWidth on); the others are zero, or left alone in
+// memory.
 #if defined(__AVX512BW__) && VOLTAIC_WIDTH == 16
-VOLTAIC_INLINE __mmask16 lane_mask(int64_t n) { return (__mmask16)((1u << n) - 1); }
+VOLTAIC_INLINE __mmask16 lane_mask(int64_t n) {
+  return n > 0 ? (__mmask16)((1u << n) - 1) : (__mmask16)0;
+}
 VOLTAIC_INLINE vfloat load_partial(const float* from, int64_t n) {
   if (n >= kWidth) return load(from);
   return (vfloat)_mm512_maskz_loadu_ps(lane_mask(n), from);
