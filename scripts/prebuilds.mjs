@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))))
+process.env.JOBS ??= 'max' // node-gyp compiles on all cores
 const require = createRequire(import.meta.url)
 const releaseArchs = '75,80,86,89,90,100,120'
 /** More would make the package a burden for those without a card: an optional package of its own then. */
