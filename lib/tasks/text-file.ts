@@ -22,7 +22,7 @@ function tooLarge(file: string): VoltaicError {
 async function unpacked(file: string, bytes: Buffer): Promise<Buffer> {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes
   try {
-    return await unpack(bytes, { maxOutputLength: largestText })
+    return await unpack(bytes, { maxOutputLength: largestText, chunkSize: mebibyte / 4 })
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
     if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(file)

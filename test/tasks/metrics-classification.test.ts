@@ -92,7 +92,7 @@ t.test('correlations', async (t) => {
   // Ranks 1 2 3.5 5 3.5: 8 over the root of 10 and 9.5.
   near(t, metrics.spearmanCorrelation(x, y), 8 / Math.sqrt(95), 'Spearman, the example of SciPy')
   t.same([...averageRanks([10, 20, 10, 10, 5])], [3, 5, 3, 3, 1], 'ties share the mean rank')
-  t.equal(metrics.spearmanCorrelation([1, 2, 3], [1, 100, 1e300]), 1, 'only the order counts, for any size')
+  near(t, metrics.spearmanCorrelation([1, 2, 3], [1, 100, 1e300]), 1, 'only the order counts, for any size')
   t.equal(metrics.pearsonCorrelation(x, [2, 4, 6, 8, 10]), 1)
   near(t, metrics.pearsonCorrelation([1e200, 2e200, 3e200], [3e-200, 2e-200, 1e-200]), -1, 'no overflow')
   t.ok(Number.isNaN(metrics.pearsonCorrelation([1, 2, 3], [4, 4, 4])), 'a constant has no correlation')
