@@ -14,8 +14,18 @@ export interface DelimitedRecord {
   readonly problem?: string
 }
 
+/** More columns than any task has; a line of nothing but separators shall not fill the memory. */
+export const mostColumns: number = 1000
+
+function record(line: number, fields: readonly string[], problem?: string): DelimitedRecord {
+  const wrong = fields.length > mostColumns ? `more than ${mostColumns} columns` : problem
+  return { line, fields, ...(wrong === undefined ? {} : { problem: wrong }) }
+}
+
 export function* tsvRecords(text: string): Generator<DelimitedRecord> {
-  for (const { line, text: row } of textLines(text)) if (row !== '') yield { line, fields: row.split('\t') }
+  for (const { line, text: row } of textLines(text)) {
+    if (row !== '') yield record(line, row.split('\t', mostColumns + 1))
+  }
 }
 
 interface Quoted {
@@ -75,12 +85,12 @@ export function* csvRecords(text: string, file: string): Generator<DelimitedReco
         at += value.length
         if (text[at] !== ',' && value.endsWith('\r')) value = value.slice(0, -1)
       }
-      fields.push(value)
+      if (fields.length <= mostColumns) fields.push(value)
       more = text[at] === ','
       at += 1
     }
     line += 1
     if (fields.length === 1 && fields[0] === '') continue
-    yield { line: start, fields, ...(problem === undefined ? {} : { problem }) }
+    yield record(start, fields, problem)
   }
 }

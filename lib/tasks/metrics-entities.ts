@@ -1,13 +1,8 @@
 /** Metrics of tagging: entity by entity as seqeval's default mode has it, and tag by tag. */
 import { VoltaicError } from '../runtime/errors.js'
-import { entitySpans } from './entity-spans.js'
-import {
-  averageScores,
-  type Counts,
-  requireSameLength,
-  type Scores,
-  scoresOf,
-} from './metrics-classification.js'
+import { type EntitySpan, entitySpans } from './entity-spans.js'
+import { averageScores, requireSameLength, type Scores, scoresOf, Tally } from './metric-counts.js'
+import type { LabelScores } from './metrics-classification.js'
 
 /** Sentences of tags. */
 export type TagRows = readonly (readonly string[])[]
@@ -39,38 +34,33 @@ export function tokenAccuracy(labels: TagRows, predictions: TagRows): number {
 
 export interface EntityReport extends Scores {
   /** One row a type, sorted by name. */
-  readonly byType: readonly (Scores & { readonly label: string })[]
+  readonly byType: readonly LabelScores[]
   readonly macro: Scores
   readonly weighted: Scores
 }
+
+const keyOf = ({ type, start, end }: EntitySpan): string => `${start} ${end} ${type}`
 
 /**
  * Precision, recall and F1 of whole entities: right when type, start and end are. The scores on top are `micro`, over all entities.
  */
 export function entityReport(labels: TagRows, predictions: TagRows): EntityReport {
   requireSameShape(labels, predictions)
-  const types = new Map<string, { correct: number; predicted: number; actual: number }>()
-  const countOf = (type: string): { correct: number; predicted: number; actual: number } => {
-    const count = types.get(type) ?? { correct: 0, predicted: 0, actual: 0 }
-    types.set(type, count)
-    return count
-  }
+  const tally = new Tally<string>()
   for (const [at, tags] of labels.entries()) {
     const actual = entitySpans(tags)
-    const keys = new Set(actual.map(({ type, start, end }) => `${start} ${end} ${type}`))
-    for (const { type } of actual) countOf(type).actual += 1
-    for (const { type, start, end } of entitySpans(predictions[at] as readonly string[])) {
-      const count = countOf(type)
-      count.predicted += 1
-      if (keys.has(`${start} ${end} ${type}`)) count.correct += 1
+    const keys = new Set(actual.map(keyOf))
+    for (const { type } of actual) tally.add(type, 'actual')
+    for (const span of entitySpans(predictions[at] as readonly string[])) {
+      tally.add(span.type, 'predicted')
+      if (keys.has(keyOf(span))) tally.add(span.type, 'correct')
     }
   }
-  const sorted = [...types].sort(([a], [b]) => (a < b ? -1 : 1))
-  const counts: Counts[] = sorted.map(([, count]) => count)
+  const types = tally.classes().sort()
   return {
-    ...averageScores(counts, 'micro'),
-    byType: sorted.map(([label, count]) => ({ label, ...scoresOf(count) })),
-    macro: averageScores(counts, 'macro'),
-    weighted: averageScores(counts, 'weighted'),
+    ...averageScores(tally.counts(), 'micro'),
+    byType: types.map((label) => ({ label, ...scoresOf(tally.get(label)) })),
+    macro: averageScores(tally.counts(), 'macro'),
+    weighted: averageScores(tally.counts(), 'weighted'),
   }
 }

@@ -1,6 +1,6 @@
 /** Metrics of regression, by SciPy's definitions. A correlation with something constant is not defined: NaN, as there. */
 import { VoltaicError } from '../runtime/errors.js'
-import { requireSameLength } from './metrics-classification.js'
+import { requireSameLength } from './metric-counts.js'
 
 type Numbers = ArrayLike<number>
 

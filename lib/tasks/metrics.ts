@@ -1,17 +1,18 @@
 /** Every metric of the tasks, by its official definition: pure functions over arrays. Fractions, but SQuAD's are percent. */
 export { type EntitySpan, entitySpans, type TagScheme, tagsOfSpans } from './entity-spans.js'
+export type { Scores } from './metric-counts.js'
 export {
   accuracy,
   type Classes,
   type ClassificationReport,
   classificationReport,
   confusionMatrix,
+  type LabelScores,
   type MultiLabelReport,
   matthewsCorrelation,
   multiLabelReport,
   type PrecisionRecallOptions,
   precisionRecallF1,
-  type Scores,
 } from './metrics-classification.js'
 export { type EntityReport, entityReport, type TagRows, tokenAccuracy } from './metrics-entities.js'
 export { meanSquaredError, pearsonCorrelation, spearmanCorrelation } from './metrics-regression.js'

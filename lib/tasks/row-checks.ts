@@ -1,6 +1,9 @@
 /** What happens to a malformed row of a task file: the whole reading fails, or the row is left out and reported. */
 import { VoltaicError } from '../runtime/errors.js'
 
+/** With more, the file is of another kind, and the report would fill the memory. */
+const mostSkipped = 100_000
+
 /** A row that was left out. */
 export interface SkippedRow {
   /** Its line in the file, from 1; of a row that spans lines, the first. */
@@ -25,9 +28,16 @@ export class RowChecks {
     this.#skipped = [...skipped]
   }
 
-  /** @throws ERR_FORMAT when strict */
+  /** @throws ERR_FORMAT when strict, or when too many have been refused for a file of this kind */
   refuse(line: number, problem: string): void {
     if (this.strict) throw new VoltaicError('ERR_FORMAT', `${this.file}:${line}: ${problem}`)
+    const [first] = this.#skipped
+    if (first !== undefined && this.#skipped.length >= mostSkipped) {
+      throw new VoltaicError(
+        'ERR_FORMAT',
+        `${this.file}: more than ${mostSkipped} malformed rows, the first on line ${first.line}: ${first.problem}`,
+      )
+    }
     this.#skipped.push({ line, problem })
   }
 

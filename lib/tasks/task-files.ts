@@ -4,7 +4,7 @@
  */
 import { parseJsonText } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
-import { csvRecords, type DelimitedRecord, tsvRecords } from './delimited.js'
+import { csvRecords, type DelimitedRecord, mostColumns, tsvRecords } from './delimited.js'
 import { RowChecks, type RowOptions, type SkippedRow } from './row-checks.js'
 import { readTextFile, textLines } from './text-file.js'
 
@@ -87,8 +87,13 @@ function fromJsonLines(text: string, checks: RowChecks, options: TaskFileOptions
       checks.refuse(line, 'expected a JSON object')
       continue
     }
+    const entries = Object.entries(value)
+    if (places.size + entries.filter(([name]) => !places.has(name)).length > mostColumns) {
+      checks.refuse(line, `more than ${mostColumns} different fields up to here`)
+      continue
+    }
     const fields: unknown[] = []
-    for (const [name, field] of Object.entries(value)) {
+    for (const [name, field] of entries) {
       const place = places.get(name) ?? places.size
       places.set(name, place)
       fields[place] = field

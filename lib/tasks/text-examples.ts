@@ -15,7 +15,7 @@ export interface TextExample {
 export interface TextExampleOptions extends TaskFileOptions {
   /** Default: the first of text, sentence, text_a, sentence1, premise, question1 that the file has. */
   readonly textColumn?: string
-  /** Default: the first of text_b, sentence2, hypothesis, question2 that the file has, else single texts. */
+  /** Default: without `textColumn`, the first of text_b, sentence2, hypothesis, question2 that the file has; else single texts. */
   readonly pairColumn?: string
   /** Default 'label', or 'labels' where there is no such column. */
   readonly labelColumn?: string
@@ -75,7 +75,7 @@ function labelOf(field: unknown, options: TextExampleOptions): { label: Label } 
   const unknown = [label].flat().find((name) => labelNames?.includes(name) === false)
   if (unknown === undefined) return { label }
   return {
-    problem: `the label '${unknown}' is unknown, expected one of ${labelNames?.slice(0, 20).join(', ')}`,
+    problem: `the label '${unknown.slice(0, 80)}' is unknown, expected one of ${labelNames?.slice(0, 20).join(', ')}`,
   }
 }
 
@@ -97,7 +97,8 @@ export async function readTextExamples(
     )
   }
   const text = columnOf(table, textName, 'textColumn')
-  const pairName = options.pairColumn ?? firstOf(pairColumns, table)
+  const guessed = options.textColumn === undefined ? firstOf(pairColumns, table) : undefined
+  const pairName = options.pairColumn ?? guessed
   const pair = pairName === undefined ? undefined : columnOf(table, pairName, 'pairColumn')
   const labelName = options.labelColumn ?? firstOf(labelColumns, table) ?? 'label'
   const label = options.labels === 'none' ? undefined : columnOf(table, labelName, 'labelColumn')

@@ -10,6 +10,8 @@ const unpack = promisify(gunzip)
 const mebibyte = 2 ** 20
 /** MNLI's training set, the largest of GLUE, has 75 MiB. A gzip file is stopped when it grows past this. */
 const largestText = 128 * mebibyte
+/** Every line may become an object of a few hundred bytes. MNLI has 392,703. */
+const mostLines = 4_000_000
 const lineFeed = 0x0a
 
 function tooLarge(file: string): VoltaicError {
@@ -17,6 +19,15 @@ function tooLarge(file: string): VoltaicError {
     'ERR_FORMAT',
     `${file}: more than ${largestText / mebibyte} MiB of text; split the file`,
   )
+}
+
+function hasTooManyLines(bytes: Buffer): boolean {
+  let lines = 0
+  for (let at = bytes.indexOf(lineFeed); at >= 0; at = bytes.indexOf(lineFeed, at + 1)) {
+    lines += 1
+    if (lines > mostLines) return true
+  }
+  return false
 }
 
 async function unpacked(file: string, bytes: Buffer): Promise<Buffer> {
@@ -45,7 +56,7 @@ function firstMalformedLine(bytes: Buffer): number {
 
 /**
  * Reads a text file, unpacked where it is gzip.
- * @throws ERR_IO; ERR_FORMAT for broken gzip data, text that is not UTF-8 (with the line), or more than 128 MiB
+ * @throws ERR_IO; ERR_FORMAT for broken gzip data, text that is not UTF-8 (with the line), more than 128 MiB or 4,000,000 lines
  */
 export async function readTextFile(file: string): Promise<string> {
   let stored: Buffer
@@ -56,6 +67,9 @@ export async function readTextFile(file: string): Promise<string> {
     throw ioError('read', file, cause)
   }
   const bytes = await unpacked(file, stored)
+  if (hasTooManyLines(bytes)) {
+    throw new VoltaicError('ERR_FORMAT', `${file}: more than ${mostLines} lines; split the file`)
+  }
   if (!isUtf8(bytes)) {
     throw new VoltaicError(
       'ERR_FORMAT',

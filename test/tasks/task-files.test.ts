@@ -116,8 +116,31 @@ t.test('files that cannot be read at all', async (t) => {
 
 t.test('a gzip bomb is stopped', async (t) => {
   const member = gzipSync(Buffer.alloc(2 ** 23, 0x61))
-  const bomb = file('bomb.tsv.gz', Buffer.concat(new Array(100).fill(member)))
+  const bomb = file('bomb.tsv.gz', Buffer.concat(new Array(20).fill(member)))
   await t.rejects(readTaskFile(bomb), { code: 'ERR_FORMAT', message: /more than 128 MiB/ })
+  const lines = file('lines.csv.gz', gzipSync('\n'.repeat(4_000_001), { level: 1 }))
+  await t.rejects(readTaskFile(lines), { code: 'ERR_FORMAT', message: /more than 4000000 lines/ })
+})
+
+t.test('rows of separators and a wrong kind of file do not fill the memory', async (t) => {
+  const wide = file('wide.tsv', `a\tb\nc\td\n${'\t'.repeat(100_000)}\n`)
+  t.match(await readTaskFile(wide), {
+    rows: [{ line: 2 }],
+    skipped: [{ line: 3, problem: 'more than 1000 columns' }],
+  })
+  await t.rejects(readTaskFile(file('wide.csv', ','.repeat(100_000))), {
+    message: /wide\.csv:1: more than 1000/,
+  })
+  const names = JSON.stringify(Object.fromEntries(Array.from({ length: 1000 }, (_, at) => [`x${at}`, 1])))
+  t.match(await readTaskFile(file('wide.jsonl', `{"a":1}\n${names}\n`)), {
+    columns: ['a'],
+    skipped: [{ line: 2, problem: /more than 1000 different fields/ }],
+  })
+  const wrong = file('wrong.csv', `a,b\n${'c\n'.repeat(100_001)}`)
+  await t.rejects(readTaskFile(wrong), {
+    code: 'ERR_FORMAT',
+    message: /more than 100000 malformed rows.*line 2/,
+  })
 })
 
 t.test('texts, pairs and labels by the names of columns', async (t) => {
@@ -133,6 +156,10 @@ t.test('texts, pairs and labels by the names of columns', async (t) => {
     code: 'ERR_CONFIG',
     message: /'z' \(textColumn\)/,
   })
+  const pairs = file('single.tsv', 'sentence1\tsentence2\tlabel\na\tb\tyes\n')
+  t.same((await readTextExamples(pairs, { textColumn: 'sentence1' })).examples, [
+    { text: 'a', label: 'yes', line: 2 },
+  ])
   const twice = file('twice.csv', 'text,label,label\na,b,c\n')
   await t.rejects(readTextExamples(twice), { code: 'ERR_CONFIG', message: /two columns 'label'/ })
   const bare = file('bare.tsv', 'a\nb\n')
