@@ -54,6 +54,7 @@ export {
   threads,
   VoltaicError,
 } from './runtime/index.js'
+export * from './tasks/index.js'
 export * from './tensor/index.js'
 export * from './text/index.js'
 export * from './training/index.js'

@@ -1,0 +1,135 @@
+/**
+ * Tagged sentences: CoNLL columns (one word a line, a blank line behind each sentence) with entities as BIO or BIOES or with any tags,
+ * and CoNLL-U with parts of speech. A malformed line takes its whole sentence along.
+ */
+import { RowChecks, type RowOptions, type SkippedRow } from './row-checks.js'
+import { readTextFile, textLines } from './text-file.js'
+
+export interface TaggedSentence {
+  readonly words: readonly string[]
+  /** One a word. */
+  readonly tags: readonly string[]
+  /** The line of its first word, from 1. */
+  readonly line: number
+}
+
+export interface TaggedSentences {
+  readonly sentences: readonly TaggedSentence[]
+  readonly skipped: readonly SkippedRow[]
+}
+
+interface Line {
+  readonly line: number
+  readonly text: string
+}
+
+/** Blocks of lines between lines without anything but white space. */
+function* blocks(text: string): Generator<Line[]> {
+  let block: Line[] = []
+  for (const line of textLines(text)) {
+    if (line.text.trim() !== '') block.push(line)
+    else if (block.length > 0) {
+      yield block
+      block = []
+    }
+  }
+  if (block.length > 0) yield block
+}
+
+/** A word with its tag, undefined for a line to pass over, or the problem with the line. */
+type WordLine = { readonly word: string; readonly tag: string } | { readonly problem: string } | undefined
+
+async function readSentences(
+  file: string,
+  strict: boolean | undefined,
+  readLine: (text: string) => WordLine,
+): Promise<TaggedSentences> {
+  const text = await readTextFile(file)
+  const checks = new RowChecks(file, strict)
+  const sentences: TaggedSentence[] = []
+  for (const block of blocks(text)) {
+    const words: string[] = []
+    const tags: string[] = []
+    let first = 0
+    let good = true
+    for (const { line, text } of block) {
+      const found = readLine(text)
+      if (found === undefined) continue
+      if ('problem' in found) {
+        checks.refuse(line, found.problem)
+        good = false
+        break
+      }
+      first ||= line
+      words.push(found.word)
+      tags.push(found.tag)
+    }
+    if (good && words.length > 0) sentences.push({ words, tags, line: first })
+  }
+  return { sentences, skipped: checks.finish(sentences.length, 'sentences') }
+}
+
+export interface ConllOptions extends RowOptions {
+  /** From 0; negative from the right. Default 0. */
+  readonly wordColumn?: number
+  /** Default -1, the last. */
+  readonly tagColumn?: number
+  /** `entities` (default): O or B-, I-, E-, S- and a type, other tags are malformed; `any`: whatever stands there. */
+  readonly tags?: 'entities' | 'any'
+}
+
+const entityTag = /^(?:O|[BIES]-.+)$/u
+
+/**
+ * Reads CoNLL columns, parted by tabs where a line has one, else by white space. -DOCSTART- lines are passed over.
+ * @throws ERR_IO; ERR_FORMAT with file and line, and for a file without one good sentence
+ */
+export function readConll(file: string, options: ConllOptions = {}): Promise<TaggedSentences> {
+  const { wordColumn = 0, tagColumn = -1, tags = 'entities', strict } = options
+  return readSentences(file, strict, (text) => {
+    if (text.startsWith('-DOCSTART-')) return undefined
+    const fields = text.includes('\t') ? text.split('\t') : text.trim().split(/\s+/)
+    const word = fields.at(wordColumn)?.trim()
+    const tag = fields.at(tagColumn)?.trim()
+    if (!word || !tag || fields.length < 2) {
+      return { problem: `${fields.length} columns, expected a word and its tag` }
+    }
+    if (tags === 'entities' && !entityTag.test(tag)) {
+      return { problem: `the tag '${tag.slice(0, 80)}' is neither O nor B-, I-, E- or S- with a type` }
+    }
+    return { word, tag }
+  })
+}
+
+export interface ConlluOptions extends RowOptions {
+  /** `upos` (default): universal parts of speech; `xpos`: the language's own. */
+  readonly column?: 'upos' | 'xpos'
+}
+
+/**
+ * Reads CoNLL-U: the syntactic words. Comments, ranges of multi-word tokens (1-2) and empty nodes (1.1) are passed over.
+ * @throws as `readConll`
+ */
+export function readConllu(
+  file: string,
+  { column = 'upos', strict }: ConlluOptions = {},
+): Promise<TaggedSentences> {
+  return readSentences(file, strict, (text) => {
+    if (text.startsWith('#')) return undefined
+    const fields = text.split('\t')
+    if (fields.length !== 10) return { problem: `${fields.length} columns, expected the 10 of CoNLL-U` }
+    const [id = '', word = ''] = fields
+    if (/^\d+[-.]\d+$/.test(id)) return undefined
+    if (!/^\d+$/.test(id) || word === '')
+      return { problem: `the line has the id '${id.slice(0, 80)}', expected a number` }
+    const tag = fields[column === 'upos' ? 3 : 4] as string
+    return tag === '' || tag === '_'
+      ? { problem: `the word '${word.slice(0, 80)}' has no ${column}` }
+      : { word, tag }
+  })
+}
+
+/** The tags that occur, sorted by code units. */
+export function tagNamesOf(sentences: readonly TaggedSentence[]): string[] {
+  return [...new Set(sentences.flatMap(({ tags }) => tags))].sort()
+}
