@@ -117,7 +117,7 @@ t.test('documents do not depend on how the bytes arrive', async (t) => {
     const report = { malformed: 0, firstMalformedLine: 0, cuts: 0 }
     const documents: string[] = []
     const reading = { file: 'f', report, textField: 'text', maximumDocumentBytes: 16 }
-    for await (const document of textDocuments(chunks(), reading)) {
+    for await (const { bytes: document } of textDocuments(chunks(), reading)) {
       if (document.length > 3 * 16)
         throw new Error('a document of more than its limit (3 bytes for a malformed one)')
       if (document.toString().trim() === '') throw new Error('a blank document')
