@@ -1,7 +1,7 @@
 /**
  * What a corpus is like, before training: sizes, lengths, repeats, languages, odd characters, and how a vocabulary fits it. The
  * documents are those that training reads; each is looked at once and nothing of it is kept, so memory is bounded whatever
- * the size of the corpus (about 200 MB; what each part keeps stands in its file).
+ * the size of the corpus (about 140 MB of tables when all are full; what each part keeps stands in its file).
  */
 import { VoltaicError } from '../runtime/errors.js'
 import type { Tokenizer } from '../text/index.js'
