@@ -65,7 +65,7 @@ function repeats(name: string, summary: RepeatSummary, total: number, characters
     `  ${name}: ${about}${formatCount(count)} of ${formatCount(total)} repeat an earlier one (${percent(count / total)}; ${percent(repeatedCharacters / characters)} of the text)`,
   ]
   for (const text of frequent)
-    lines.push(`    ${formatCount(text.count)} x  ${JSON.stringify(text.text)}  ${placeName(text)}`)
+    lines.push(`    ${formatCount(text.count)} x  ${text.text}  (${placeName(text)})`)
   return lines
 }
 
@@ -81,7 +81,7 @@ function nearDuplicates(summary: NearDuplicateSummary, documents: number, charac
 
 function oddity({ kind, count, documents, frequent, examples }: Oddity): string[] {
   const lines = [
-    `  ${oddityNames[kind]}: ${formatCount(count)} in ${formatCount(documents)} documents`,
+    `  ${oddityNames[kind]}: ${formatCount(count)} in ${formatCount(documents)} document${documents === 1 ? '' : 's'}`,
     `    ${frequent.map((item) => `${item.form} (${formatCount(item.count)})`).join(', ')}`,
   ]
   for (const example of examples) lines.push(`    ${placeName(example)}: ${example.text}`)
@@ -106,7 +106,7 @@ function coverage(vocabulary: VocabularyCoverage): string[] {
     `  unknown           ${percent(vocabulary.unknownShare)}${words.length > 0 ? `: ${words.join(', ')}` : ''}`,
     `  pieces a word     ${vocabulary.piecesPerWord.toFixed(2)}`,
     `  single letters    ${percent(vocabulary.singleLetterShare)} of the tokens`,
-    `  never used        ${formatCount(vocabulary.unusedEntries)} entries${vocabulary.unusedExamples.length > 0 ? `, such as ${vocabulary.unusedExamples.join(', ')}` : ''}`,
+    `  never used        ${formatCount(vocabulary.unusedEntries)} of ${formatCount(vocabulary.vocabularySize)} entries${vocabulary.unusedExamples.length > 0 ? `, such as ${vocabulary.unusedExamples.join(', ')}` : ''}`,
   ]
 }
 

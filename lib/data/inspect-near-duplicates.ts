@@ -11,7 +11,7 @@
  * Memory: the latest 131,072 documents' signatures (32 MiB), and for each band a table of 262,144 slots that hold the latest document
  * (32 MiB). So a document is compared with the 131,072 before it at most. Time: one hash a word, and 32 look-ups a document.
  */
-import type { TextPlace } from './inspect-repeats.js'
+import type { TextPlace } from './inspect-excerpts.js'
 
 export interface NearDuplicate extends TextPlace {
   /** The earlier document. */
@@ -38,6 +38,7 @@ const values = 128
 const bands = 32
 const rows = values / bands
 const threshold = 0.7
+/** Values have 31 bits: none is this. */
 const empty = 0xffffffff
 
 function mix(hash: number): number {
@@ -94,7 +95,7 @@ export class NearDuplicateFinder {
           this.#seed,
       )
       const bin = shingle & (values - 1)
-      const value = mix(shingle ^ 0x2545f491)
+      const value = mix(shingle ^ 0x2545f491) >>> 1
       if (value < (this.#minima[bin] as number)) this.#minima[bin] = value
     }
     this.#beforePrevious = this.#previous

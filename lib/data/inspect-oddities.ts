@@ -3,7 +3,7 @@
  * each kind: how often, in how many documents, the most frequent forms, and the first places with the text around.
  */
 import { type OddKind, oddKinds } from './inspect-code-points.js'
-import type { TextPlace } from './inspect-repeats.js'
+import { codePointName, ownText, type TextPlace, visibleExcerpt } from './inspect-excerpts.js'
 
 export type OddityKind = OddKind | 'mojibake' | 'tag' | 'entity'
 
@@ -26,32 +26,22 @@ export interface Oddity {
 
 /** A byte 0x80 to 0xBF, as Latin-1 or Windows-1252 shows it. */
 const trail = '[\\u0080-\\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]'
+/** Two or three bytes of one character as a letter and what follows: alone where nobody writes that, else several of them in a row. */
 const mojibake = new RegExp(
-  `â€${trail}|[ÂÃ]${trail}|ï»¿|ï¿½|(?:[ÐÑ]${trail}){2,}|(?:[àáâãäåæçèé]${trail}{2}){2,}`,
+  `â€${trail}|[ÂÃ]${trail}|ï»¿|ï¿½|(?:[ÐÑ]${trail}){2,}|(?:[à-é]${trail}{2}){2,}|[Â-ô][\\u0080-\\u009f]${trail}?`,
   'g',
 )
 const tag = /<\/?[a-z][a-z0-9]{0,15}(?:\s[^<>\n]{0,200})?\s?\/?>|<!--|<!doctype\b/gi
 const entity = /&(?:[a-z]{2,8}|#\d{1,6}|#x[0-9a-f]{1,6});/gi
 const tagName = /^<\/?[a-z0-9]+/i
 
-/** Halves of surrogate pairs that an excerpt cuts at its ends. */
-const halfCharacters = /^[\udc00-\udfff]|[\ud800-\udbff]$/g
-
 /** Different forms that are counted for a kind; later ones are not listed. */
 const maximumForms = 4096
 const around = 30
 
-function codePointName(codePoint: number): string {
-  return `U+${codePoint.toString(16).toUpperCase().padStart(4, '0')}`
-}
-
-function visible(text: string): string {
-  return text
-    .replace(/\s+/g, (run) => (/[^ \t\n\r]/.test(run) ? run : ' '))
-    .replace(
-      /[^\S ]|[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\u115f\u1160\u3164]/gu,
-      (character) => `<${codePointName(character.codePointAt(0) as number)}>`,
-    )
+function tagForm(match: string): string {
+  const name = tagName.exec(match)?.[0]
+  return name === undefined ? ownText(match) : ownText(`${name}>`)
 }
 
 /** A document being looked at. */
@@ -77,7 +67,7 @@ function exampleAt({ text, place, hasLines }: OddityDocument, start: number, end
   const from = Math.max(0, text.lastIndexOf('\n', start - 1) + 1, start - around)
   const lineEnd = text.indexOf('\n', end)
   const to = Math.min(lineEnd < 0 ? text.length : lineEnd, end + around)
-  return { file: place.file, line, text: visible(text.slice(from, to).replace(halfCharacters, '')) }
+  return { file: place.file, line, text: visibleExcerpt(text.slice(from, to)) }
 }
 
 export class OddityCounter {
@@ -105,7 +95,7 @@ export class OddityCounter {
   #addMatches(kind: OddityKind, pattern: RegExp, document: OddityDocument): void {
     const number = oddityKinds.indexOf(kind)
     for (const { 0: match, index } of document.text.matchAll(pattern)) {
-      const form = kind === 'tag' ? `${tagName.exec(match)?.[0] ?? match}` : visible(match)
+      const form = kind === 'tag' ? tagForm(match) : visibleExcerpt(match)
       this.#add(number, form, document, index, index + match.length)
     }
   }

@@ -6,15 +6,10 @@
  * is left. All occurrences of a text have one hash, so a sampled text's count stays exact. Two different texts meet in one hash once in
  * 2^53 pairs: with 3 million texts, one false repeat in 2,000 corpora.
  */
-
-/** Where a text stands. */
-export interface TextPlace {
-  readonly file: string
-  readonly line: number
-}
+import { type TextPlace, visibleExcerpt } from './inspect-excerpts.js'
 
 export interface RepeatedText extends TextPlace {
-  /** How often it occurs. */
+  /** How often it occurs; at least that, where only a share was counted. */
   readonly count: number
   /** Its beginning; file and line are those of an occurrence behind the first. */
   readonly text: string
@@ -62,20 +57,20 @@ export class RepeatCounter {
   #characters = 0
   #texts = new Map<number, RepeatedText>()
 
-  /** At most `limit` different texts are held, a power of two; 16 bytes each and as much again free. */
+  /** At most `limit` different texts are held, a power of two; 12 bytes each and as much again free. */
   constructor(limit: number) {
     this.#limit = limit
   }
 
-  /** Counts a text; true when it was there before (among those that are sampled). */
-  add(hash: number, text: string, start: number, end: number, place: TextPlace): boolean {
+  /** Counts a text of `characters` code points; true when it was there before (among those that are sampled). */
+  add(hash: number, text: string, start: number, end: number, characters: number, place: TextPlace): boolean {
     if (!this.#isSampled(hash)) return false
     const slot = this.#slotOf(hash)
     if (this.#keys[slot] === hash) {
       const count = (this.#counts[slot] as number) + 1
       this.#counts[slot] = count
       this.#repeats += 1
-      this.#characters += end - start
+      this.#characters += characters
       this.#remember(hash, count, text, start, end, place)
       return true
     }
@@ -121,14 +116,11 @@ export class RepeatCounter {
 
   #remember(hash: number, count: number, text: string, start: number, end: number, place: TextPlace): void {
     const known = this.#texts.get(hash)
-    const excerpt =
-      known?.text ?? text.slice(start, Math.min(end, start + excerptLength)).replaceAll('\n', ' ')
-    this.#texts.set(hash, {
-      count,
-      text: excerpt,
-      file: known?.file ?? place.file,
-      line: known?.line ?? place.line,
-    })
+    const first = known ?? {
+      ...place,
+      text: visibleExcerpt(text.slice(start, Math.min(end, start + excerptLength))),
+    }
+    this.#texts.set(hash, { ...first, count })
     if (this.#texts.size <= 2 * remembered) return
     const sorted = [...this.#texts].sort(([, x], [, y]) => y.count - x.count)
     this.#texts = new Map(sorted.slice(0, remembered))

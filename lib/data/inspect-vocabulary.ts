@@ -1,5 +1,6 @@
 /** How well a vocabulary fits a corpus: unknown words, how words are split, entries that never occur. */
 import type { Tokenizer } from '../text/index.js'
+import { ownText, visibleExcerpt } from './inspect-excerpts.js'
 
 export interface VocabularyCoverage {
   readonly vocabularySize: number
@@ -49,7 +50,8 @@ export class VocabularyCounter {
     for (const [at, id] of (encoding.inputIds[0] ?? []).entries()) {
       if (id !== unkTokenId) continue
       const word = line.slice(offsets?.[2 * at], offsets?.[2 * at + 1])
-      this.#unknown.set(word, (this.#unknown.get(word) ?? 0) + 1)
+      const count = this.#unknown.get(word)
+      this.#unknown.set(count === undefined ? ownText(word) : word, (count ?? 0) + 1)
     }
     if (this.#unknown.size <= maximumWords) return
     const sorted = [...this.#unknown].sort(([, a], [, b]) => b - a)
@@ -83,7 +85,7 @@ export class VocabularyCounter {
       unknownWords: [...this.#unknown]
         .sort(([, a], [, b]) => b - a)
         .slice(0, 2 * examples)
-        .map(([word, count]) => ({ word, count })),
+        .map(([word, count]) => ({ word: visibleExcerpt(word), count })),
       piecesPerWord: words === 0 ? 0 : tokens / words,
       singleLetterShare: share(letters),
       unusedEntries: unused.length,

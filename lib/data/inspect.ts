@@ -75,9 +75,6 @@ export interface CorpusInspection {
 const heldLines = 1 << 21
 const heldDocuments = 1 << 19
 
-/** Characters that begin mojibake. */
-const mojibakeBeginnings = new Set([...'ÂÃÐÑïàáâãäåæçèé'].map((character) => character.charCodeAt(0)))
-
 class Inspection {
   bytes = 0
   documents = 0
@@ -110,7 +107,7 @@ class Inspection {
     const place = { file, line }
     const characters = this.#addCharacters({ text, place, hasLines: !isJsonLine })
     const hash = hashText(text, 0, text.trimEnd().length, this.#seed)
-    const isRepeat = this.duplicateDocuments.add(hash, text, 0, text.length, place)
+    const isRepeat = this.duplicateDocuments.add(hash, text, 0, text.length, characters, place)
     this.nearDuplicates.begin()
     this.#addWords(text.toLowerCase())
     this.nearDuplicates.end(hash, characters, place, isRepeat)
@@ -142,7 +139,8 @@ class Inspection {
       if ((bits & letterBit) !== 0) this.languages.addLetter(bits & scriptBits)
       if ((bits & oddBits) !== 0)
         this.oddities.addCharacter(((bits & oddBits) >> oddShift) - 1, codePoint, document, at)
-      if (codePoint > 0x7f && mojibakeBeginnings.has(codePoint)) hasMojibake = true
+      // The first bytes of UTF-8 sequences, as Latin-1 shows them.
+      if (codePoint >= 0xc2 && codePoint <= 0xf4) hasMojibake = true
       if (codePoint > 0xffff) at += 1
       if (codePoint === 0x0a) {
         this.#addLine(text, lineStart, at, lineCharacters, { file: place.file, line: lineNumber })
@@ -174,7 +172,8 @@ class Inspection {
     if (start === end) return
     this.lines += 1
     this.lineCharacters.add(characters)
-    this.duplicateLines.add(hashText(text, start, end, this.#seed), text, start, end, place)
+    const hash = hashText(text, start, end, this.#seed)
+    this.duplicateLines.add(hash, text, start, end, characters, place)
   }
 
   /** The words of a text in lower case: runs of letters and digits, or single characters in scripts without spaces. */

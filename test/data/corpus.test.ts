@@ -33,6 +33,22 @@ t.test('blocks of lines are documents; lines are kept', async (t) => {
   t.same(await read(join(folder, 'end.txt')), ['one', 'two'], 'whitespace at the end')
 })
 
+t.test('documents know the line they begin on', async (t) => {
+  const folder = t.testdir({
+    'plain.txt': '\n \t\r\none\r\ntwo\r\n\r\n\n three\n',
+    'lines.jsonl': '\n{"text":"a\\nb"}\n{"text":"c"}\n',
+  })
+  const corpus = await openCorpus([join(folder, 'plain.txt'), join(folder, 'lines.jsonl')])
+  const places: [number, boolean][] = []
+  for await (const { line, isJsonLine } of corpus.documents()) places.push([line, isJsonLine])
+  t.same(places, [
+    [3, false],
+    [7, false],
+    [2, true],
+    [3, true],
+  ])
+})
+
 t.test('files come in the order given, the matches of a glob sorted, each once', async (t) => {
   const folder = t.testdir({
     'b.txt': 'b',
