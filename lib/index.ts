@@ -1,6 +1,9 @@
 /** Voltaic: pre-train, fine-tune and run ELECTRA models inside Node, on a tensor engine written for this model family. */
 export {
+  type CorpusInspection,
   type DataStatistics,
+  type InspectOptions,
+  inspectCorpus,
   openCorpus,
   type PrepareDataOptions,
   type PreparedData,

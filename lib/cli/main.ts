@@ -6,6 +6,7 @@ import { addBuildCudaCommand } from './build-cuda.js'
 import { addConvertCommand } from './convert.js'
 import { exitCodes, reportFailure } from './exit.js'
 import { addInfoCommand } from './info.js'
+import { addInspectCommand } from './inspect.js'
 import { addPretrainCommand } from './pretrain.js'
 import { addTokenizeCommand } from './tokenize.js'
 import { addTrainVocabCommand } from './train-vocab.js'
@@ -20,6 +21,7 @@ addPretrainCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
 addConvertCommand(program)
+addInspectCommand(program)
 addInfoCommand(program)
 addBuildCudaCommand(program)
 for (const command of program.commands)

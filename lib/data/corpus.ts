@@ -34,6 +34,10 @@ export interface CorpusDocument {
   readonly bytes: Uint8Array
   /** The path of its file. */
   readonly file: string
+  /** Its first line in the file, from 1; of JSON lines, the line of its object. */
+  readonly line: number
+  /** Whether it comes from JSON lines, so that all of it stands on `line`. */
+  readonly isJsonLine: boolean
   /** Its number in the corpus, from 0. */
   readonly index: number
 }
@@ -205,9 +209,9 @@ export async function openCorpus(patterns: readonly string[], options: CorpusOpt
       const json = format === 'jsonl' || (format === 'auto' && jsonLinesName.test(path))
       const read = json ? jsonDocuments : textDocuments
       const reading = { file: path, report, textField, maximumDocumentBytes }
-      for await (const bytes of read(unpackedChunks(path, position), reading)) {
+      for await (const { bytes, line } of read(unpackedChunks(path, position), reading)) {
         if (signal?.aborted) throw new VoltaicError('ERR_ABORTED', 'reading the corpus was aborted')
-        yield { bytes, file: path, index }
+        yield { bytes, file: path, line, isJsonLine: json, index }
         index += 1
       }
       if (report.malformed > 0 || report.cuts > 0) noted.push({ file: path, ...report })

@@ -24,6 +24,13 @@ export interface ReadingReport {
   cuts: number
 }
 
+/** A document and where it begins. */
+export interface DocumentBytes {
+  readonly bytes: Buffer
+  /** Its first line in the file, from 1; of JSON lines, the line of its object. */
+  readonly line: number
+}
+
 export interface DocumentReading {
   readonly file: string
   readonly report: ReadingReport
@@ -104,31 +111,38 @@ async function* withoutByteOrderMark(chunks: AsyncIterable<Buffer>): AsyncGenera
 export async function* textDocuments(
   chunks: AsyncIterable<Buffer>,
   reading: DocumentReading,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<DocumentBytes> {
   const { report, maximumDocumentBytes: limit } = reading
   let buffer: Buffer = Buffer.alloc(0)
   /** Where the open document starts in the buffer; -1 between documents. */
   let start = -1
   let lineStart = 0
   let line = 1
+  /** The line on which the open document starts. */
+  let startLine = 1
   /** Whether the open document goes on from a part that was cut off. */
   let continued = false
-  const finish = (end: number): Buffer => {
+  const begin = (at: number): void => {
+    start = at
+    startLine = line
+  }
+  const finish = (end: number): DocumentBytes => {
     if (continued) report.cuts += 1
     continued = false
-    return withoutCarriageReturns(wellFormed(buffer.subarray(start, end), line, report))
+    const bytes = withoutCarriageReturns(wellFormed(buffer.subarray(start, end), line, report))
+    return { bytes, line: startLine }
   }
 
   /** The parts that a line reaching at least to `end` pushes out of a document that has grown too long. */
-  function* overlong(end: number): Generator<Buffer> {
+  function* overlong(end: number): Generator<DocumentBytes> {
     if (start >= 0 && start < lineStart && end - start > limit) {
       yield finish(lineStart - 1)
       continued = true
-      start = lineStart
+      begin(lineStart)
     }
     while (end - lineStart > limit) {
       const cut = cutInLine(buffer, lineStart, limit)
-      start = lineStart
+      begin(lineStart)
       if (!isBlank(buffer, start, cut)) {
         yield finish(cut)
         continued = true
@@ -154,14 +168,14 @@ export async function* textDocuments(
         if (start >= 0 && start < lineStart) yield finish(lineStart - 1)
         start = -1
         continued = false
-      } else if (start < 0) start = lineStart
+      } else if (start < 0) begin(lineStart)
       lineStart = end + 1
       line += 1
     }
     if (isOverlong(buffer.length)) yield* overlong(buffer.length)
   }
   if (!isBlank(buffer, lineStart, buffer.length)) {
-    if (start < 0) start = lineStart
+    if (start < 0) begin(lineStart)
     yield finish(buffer.length)
   } else if (start >= 0 && start < lineStart) yield finish(lineStart - 1)
 }
@@ -226,7 +240,7 @@ async function* once(bytes: Buffer): AsyncGenerator<Buffer> {
 export async function* jsonDocuments(
   chunks: AsyncIterable<Buffer>,
   reading: DocumentReading,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<DocumentBytes> {
   const { report, maximumDocumentBytes: limit } = reading
   for await (const { bytes, line } of lines(chunks, reading.file)) {
     if (isBlank(bytes, 0, bytes.length)) continue
@@ -237,11 +251,11 @@ export async function* jsonDocuments(
     if (loneSurrogates > 0 && report.firstMalformedLine === 0) report.firstMalformedLine = line
     const document = withoutCarriageReturns(Buffer.from(text))
     if (isBlank(document, 0, document.length)) continue
-    if (document.length <= limit) yield document
+    if (document.length <= limit) yield { bytes: document, line }
     else {
       // Blank lines inside a text part nothing: take them out, and the rule for long blocks of text does the cutting.
       const block = Buffer.from(document.toString().replace(/\n[ \t\v\f\r]*(?=\n)/g, ''))
-      yield* textDocuments(once(block), reading)
+      for await (const { bytes } of textDocuments(once(block), reading)) yield { bytes, line }
     }
   }
 }

@@ -16,6 +16,13 @@ export {
   type CorpusWarning,
   openCorpus,
 } from './corpus.js'
+export { type CorpusInspection, type InspectOptions, type InspectProgress, inspectCorpus } from './inspect.js'
+export type { LanguageShare, ScriptShare } from './inspect-languages.js'
+export type { HistogramBin, LengthSummary } from './inspect-lengths.js'
+export type { NearDuplicate, NearDuplicateSummary } from './inspect-near-duplicates.js'
+export type { Oddity, OddityExample, OddityKind } from './inspect-oddities.js'
+export type { RepeatedText, RepeatSummary } from './inspect-repeats.js'
+export type { VocabularyCoverage } from './inspect-vocabulary.js'
 export {
   type DataStatistics,
   type PartStatistics,

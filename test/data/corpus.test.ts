@@ -33,6 +33,22 @@ t.test('blocks of lines are documents; lines are kept', async (t) => {
   t.same(await read(join(folder, 'end.txt')), ['one', 'two'], 'whitespace at the end')
 })
 
+t.test('documents know the line they begin on', async (t) => {
+  const folder = t.testdir({
+    'plain.txt': '\n \t\r\none\r\ntwo\r\n\r\n\n three\n',
+    'lines.jsonl': '\n{"text":"a\\nb"}\n{"text":"c"}\n',
+  })
+  const corpus = await openCorpus([join(folder, 'plain.txt'), join(folder, 'lines.jsonl')])
+  const places: [number, boolean][] = []
+  for await (const { line, isJsonLine } of corpus.documents()) places.push([line, isJsonLine])
+  t.same(places, [
+    [3, false],
+    [7, false],
+    [2, true],
+    [3, true],
+  ])
+})
+
 t.test('files come in the order given, the matches of a glob sorted, each once', async (t) => {
   const folder = t.testdir({
     'b.txt': 'b',
@@ -117,7 +133,7 @@ t.test('documents do not depend on how the bytes arrive', async (t) => {
     const report = { malformed: 0, firstMalformedLine: 0, cuts: 0 }
     const documents: string[] = []
     const reading = { file: 'f', report, textField: 'text', maximumDocumentBytes: 16 }
-    for await (const document of textDocuments(chunks(), reading)) {
+    for await (const { bytes: document } of textDocuments(chunks(), reading)) {
       if (document.length > 3 * 16)
         throw new Error('a document of more than its limit (3 bytes for a malformed one)')
       if (document.toString().trim() === '') throw new Error('a blank document')
