@@ -12,7 +12,7 @@
 // 213 to 219 on ELECTRA-small's and base's forward and data-gradient shapes, 204 at k = 64, 187 to
 // 201 on the vocabulary, 187 to 203 on weight gradients, 176 to 203 with 32 and 128 rows.
 // oneDNN 2.6.3 in its plain layout, in the hour before: 204 to 215, 214 to 224, 164 to 171, 180 to
-// 200, 179 to 221. Reading a plain a instead of packing it gave 3 to 5 %, 15 % at k = 64; results
+// 200, 179 to 221. Reading a plain a instead of packing it gave 3 to 5 %, 13 % at k = 64; results
 // from registers 10 % at k = 64, 5 % at 128; a tile of 12 x 32 loses 5 %, a depth of 256 instead of
 // 512 5 % at k = 1024, and a depth of 1024 gains 1 % there and loses 2 % on weight gradients.
 //
