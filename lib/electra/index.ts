@@ -51,6 +51,7 @@ export {
   ElectraPreTrainedModel,
   type FromPretrainedOptions,
   type LoadReport,
+  type ModelClass,
   type ModelOptions,
   type OnnxOptions,
   type Precision,
