@@ -3,6 +3,7 @@ import type { ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { calibrationOf } from './calibration.js'
 import { type GlueTask, glueTask, glueTaskNames } from './glue.js'
+import { multipleChoice } from './multiple-choice.js'
 import type { TaskKind } from './task.js'
 import { type ClassificationOptions, textClassification } from './text-classification.js'
 import { type RegressionOptions, textRegression } from './text-regression.js'
@@ -13,6 +14,7 @@ export interface TaskKindOptions extends ClassificationOptions, RegressionOption
 const kinds: Readonly<Record<string, (options: TaskKindOptions) => TaskKind>> = {
   'text-classification': (options) => textClassification(options),
   'text-regression': (options) => textRegression(options),
+  'multiple-choice': () => multipleChoice(),
 }
 
 function glueKind(task: GlueTask, options: TaskKindOptions): TaskKind {
