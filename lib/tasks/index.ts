@@ -15,6 +15,17 @@ export {
   type TaggedSentences,
   tagNamesOf,
 } from './conll.js'
+export { finetune } from './finetune.js'
+export type {
+  FileReport,
+  FinetuneEvent,
+  FinetuneResult,
+  FinetuneRun,
+  FinetuneStep,
+  RunMetrics,
+  SeedsMetrics,
+} from './finetune-events.js'
+export type { FinetuneOptions } from './finetune-options.js'
 export {
   type GlueSplit,
   type GlueTask,
