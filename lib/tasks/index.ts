@@ -15,6 +15,7 @@ export {
   type TaggedSentences,
   tagNamesOf,
 } from './conll.js'
+export { type EvaluateOptions, type Evaluation, evaluate, taskNameOf } from './evaluate.js'
 export { finetune } from './finetune.js'
 export type {
   FileReport,
