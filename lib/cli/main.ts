@@ -4,7 +4,9 @@ import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../version.js'
 import { addBuildCudaCommand } from './build-cuda.js'
 import { addConvertCommand } from './convert.js'
+import { addEvaluateCommand } from './evaluate.js'
 import { exitCodes, reportFailure } from './exit.js'
+import { addFinetuneCommand } from './finetune.js'
 import { addInfoCommand } from './info.js'
 import { addInspectCommand } from './inspect.js'
 import { addPretrainCommand } from './pretrain.js'
@@ -18,6 +20,8 @@ const program = new Command('voltaic')
   .exitOverride()
 
 addPretrainCommand(program)
+addFinetuneCommand(program)
+addEvaluateCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
 addConvertCommand(program)

@@ -1,9 +1,7 @@
 /** `voltaic pretrain`: options to `pretrain()`, its events and steps to lines. */
-import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { CorpusWarning } from '../data/index.js'
 import { sizeNames } from '../electra/sizes.js'
-import { VoltaicError } from '../runtime/errors.js'
 import {
   type PretrainEvent,
   type PretrainOptions,
@@ -12,8 +10,9 @@ import {
   pretrain,
 } from '../training/index.js'
 import { pretrainOptionNames } from '../training/options.js'
-import { exitCodes } from './exit.js'
+import { readConfigFile } from './config-file.js'
 import { formatBytes, formatCount, formatDuration } from './format.js'
+import { interruptible } from './interrupt.js'
 import { parseFraction, parseNumber, parsePositive, parseWhole } from './parse.js'
 import { showProbes } from './probes.js'
 import { createProgress, type Progress, timeLeft } from './progress.js'
@@ -83,65 +82,29 @@ export function addPretrainCommand(program: Command): void {
     .action(run)
 }
 
-/** Options from a file, under their names in `PretrainOptions`. */
-function readConfigFile(path: string): Options {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'))
-  } catch (cause) {
-    throw new VoltaicError(
-      'ERR_CONFIG',
-      `--config ${path} cannot be read as JSON: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
-    throw new VoltaicError('ERR_CONFIG', `--config ${path} holds no JSON object`)
-  const unknown = Object.keys(parsed).filter((name) => !pretrainOptionNames.includes(name))
-  if (unknown.length > 0)
-    throw new VoltaicError(
-      'ERR_CONFIG',
-      `--config ${path} has unknown options: ${unknown.join(', ')}. Known are ${[...pretrainOptionNames].sort().join(', ')}`,
-    )
-  return parsed as Options
-}
-
 async function run(files: string[], given: Options, command: Command): Promise<void> {
   const { config, json = false, ...flags } = given
-  const fromFile = config === undefined ? {} : readConfigFile(config)
+  const fromFile = config === undefined ? {} : readConfigFile<PretrainOptions>(config, pretrainOptionNames)
   const corpus = files.length > 0 ? files : (fromFile.corpus ?? [])
   const output = flags.output ?? fromFile.output ?? (corpus.length === 0 ? 'voltaic-model' : undefined)
   if (output === undefined) command.error('error: --output DIR is required with files')
   const options: PretrainOptions = { ...fromFile, ...flags, corpus, output }
 
-  const stop = new AbortController()
-  const interrupt = (): void => {
-    if (stop.signal.aborted) process.exit(exitCodes.interrupted)
-    stop.abort()
-    process.stderr.write(
-      '\nstopping after this step, and saving (again: stop at once, losing what is not saved)\n',
-    )
-  }
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
   const progress = createProgress()
   const display = json ? jsonDisplay() : textDisplay(progress)
-  try {
-    const steps = pretrain({ ...options, signal: stop.signal, onEvent: display.event })
-    let next = await steps.next()
-    for (; next.done !== true; next = await steps.next()) display.step(next.value)
-    progress.done()
-    display.result(next.value)
-    if (corpus.length === 0 && !json) await showProbes(next.value.discriminator)
-  } catch (error) {
-    progress.done()
-    if (!(error instanceof VoltaicError) || error.code !== 'ERR_ABORTED') throw error
-    process.stderr.write(`${error.message}\n`)
-    process.exitCode = exitCodes.interrupted
-  } finally {
-    process.off('SIGINT', interrupt)
-    process.off('SIGTERM', interrupt)
-  }
+  const announcement = 'stopping after this step, and saving (again: stop at once, losing what is not saved)'
+  await interruptible(announcement, async (signal) => {
+    try {
+      const steps = pretrain({ ...options, signal, onEvent: display.event })
+      let next = await steps.next()
+      for (; next.done !== true; next = await steps.next()) display.step(next.value)
+      progress.done()
+      display.result(next.value)
+      if (corpus.length === 0 && !json) await showProbes(next.value.discriminator)
+    } finally {
+      progress.done()
+    }
+  })
 }
 
 interface Display {

@@ -13,6 +13,8 @@ export const randomSite = {
   order: 0xda7a0002,
   /** The built-in sample text; counter = the scene. */
   sample: 0xda7a0003,
+  /** The order of fine-tuning's batches; counter = the epoch. */
+  batches: 0xda7a0004,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]

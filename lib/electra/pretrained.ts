@@ -44,6 +44,11 @@ export interface FromPretrainedOptions extends ModelOptions, HubOptions {
   readonly device?: DeviceName | Device | undefined
   /** Overrides of the folder's configuration, such as `{ numLabels: 3 }` or `{ id2label, label2id, problemType }` for a new head. */
   readonly config?: Partial<ElectraConfig> | undefined
+  /**
+   * The head is about to be trained: no warning says that it is not yet, and one of other sizes in the folder counts as missing.
+   * Default false.
+   */
+  readonly newHead?: boolean | undefined
 }
 
 export interface OnnxOptions {
@@ -180,7 +185,7 @@ export abstract class ElectraPreTrainedModel extends Module {
     nameOrFolder: string,
     options: FromPretrainedOptions = {},
   ): Promise<M> {
-    const { config: changes, initialization, precision, seed } = options
+    const { config: changes, initialization, newHead = false, precision, seed } = options
     const folder = await resolveModelFolder(nameOrFolder, ['model'], options)
     using source = readModelFolder(folder)
     const config = overridden(source.config, changes)
@@ -195,8 +200,11 @@ export abstract class ElectraPreTrainedModel extends Module {
       const parameters = new Map(model.namedParameters())
       const shapes = new Map([...parameters].map(([name, parameter]) => [name, parameter.shape]))
       const match = matchTensors(shapes, source.tensors)
-      requireMatchingShapes(match, folder)
-      const body = match.missing.filter((name) => bodyName.test(name))
+      const replaced = match.mismatched.filter(({ name }) => newHead && !bodyName.test(name))
+      const mismatched = match.mismatched.filter((one) => !replaced.includes(one))
+      requireMatchingShapes({ mismatched }, folder)
+      const missing = [...match.missing, ...replaced.map(({ name }) => name)]
+      const body = missing.filter((name) => bodyName.test(name))
       if (body.length > 0) {
         throw new VoltaicError(
           'ERR_FORMAT',
@@ -207,9 +215,9 @@ export abstract class ElectraPreTrainedModel extends Module {
       for (const [name, sourceName] of match.matched) {
         parameters.get(name)?.assign(source.tensors.float32(sourceName))
       }
-      if (match.missing.length > 0) model.#initialize(seed, match.missing)
-      model.#report = { missing: match.missing, unexpected: match.unexpected }
-      model.#warn(folder)
+      if (missing.length > 0) model.#initialize(seed, missing)
+      model.#report = { missing, unexpected: match.unexpected }
+      if (!newHead) model.#warn(folder)
     } catch (error) {
       model.dispose()
       throw error

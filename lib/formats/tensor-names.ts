@@ -101,7 +101,7 @@ export function matchTensors(
  * @param where names the folder or file in the message
  * @throws ERR_FORMAT naming the first tensor that differs, both shapes and the key of config.json that decides them
  */
-export function requireMatchingShapes({ mismatched }: TensorMatch, where: string): void {
+export function requireMatchingShapes({ mismatched }: Pick<TensorMatch, 'mismatched'>, where: string): void {
   const [first] = mismatched
   if (first === undefined) return
   const { name, expected, found, configKeys } = first

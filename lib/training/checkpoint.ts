@@ -21,15 +21,13 @@ import type { DecidedPrecision } from './options.js'
 
 export const checkpointFormat = 1
 
-/** What a checkpoint says of the run beside its tensors. */
-export interface CheckpointState {
+/** What a checkpoint of any run says beside its tensors. */
+export interface TrainingState {
   readonly format: number
   /** Steps done. */
   readonly step: number
   /** The optimizer's own count: updates since its moments were last zero. */
   readonly optimizerSteps: number
-  /** Where the batches stand. */
-  readonly data: BatchState
   readonly seed: number
   /** Resolved when the run began, and followed by every resume. */
   readonly device: string
@@ -39,13 +37,20 @@ export interface CheckpointState {
   readonly matmul?: string
   /** Sums since the last row of metrics, so that a resumed run writes the same rows. */
   readonly interval: Readonly<Record<string, number>>
-  /** How far the logs went. */
+  /** How far metrics.jsonl went. */
   readonly metricsPosition: number
-  readonly events: { readonly fileName: string; readonly position: number }
   /** Name, element offset and shape of each parameter in the flat tensors. */
   readonly layout: readonly CheckpointSegment[]
   /** CRC-32 of the rest of this and of the CRC-32s of the tensors; filled in by `save`. */
   readonly checksum?: number
+}
+
+/** The state of a pre-training run. */
+export interface CheckpointState extends TrainingState {
+  /** Where the batches stand. */
+  readonly data: BatchState
+  /** How far the log of events went. */
+  readonly events: { readonly fileName: string; readonly position: number }
 }
 
 export interface CheckpointSegment {
@@ -65,33 +70,38 @@ export interface CheckpointSource {
   readonly parameters: FlatSource
   readonly firstMoment: FlatSource
   readonly secondMoment: FlatSource
-  readonly detectorCounts: Int32Array
+  /** What else the run keeps, under its names in the file. */
+  readonly others: Readonly<Record<string, FlatSource | Int32Array>>
 }
 
-/** The flat tensors of a checkpoint, in the arena's layout; detector counts of the interval under way. */
+/** The flat tensors of a checkpoint, in the arena's layout. */
 export interface CheckpointTensors {
   readonly parameters: Float32Array
   readonly firstMoment: Float32Array
   readonly secondMoment: Float32Array
-  readonly detectorCounts: Int32Array
+  readonly others: Readonly<Record<string, Float32Array | Int32Array>>
 }
 
 const tensorsFile = 'tensors.safetensors'
 const stateFile = 'state.json'
+const flatNames: readonly string[] = ['parameters', 'first_moment', 'second_moment']
 const folderName = (step: number): string => `step-${String(step).padStart(9, '0')}`
 const folderPattern = /^step-(\d{9,})$/
 
-export interface CheckpointFolder {
+export interface CheckpointFolder<State extends TrainingState = CheckpointState> {
   /** Steps of the checkpoints there are, ascending. */
   steps(): number[]
   /** Writes one, then removes all but the newest `keep`. */
-  save(state: CheckpointState, tensors: CheckpointSource): Promise<void>
+  save(state: State, tensors: CheckpointSource): Promise<void>
   /** The newest; undefined when there is none. Throws ERR_FORMAT naming the file when it is damaged. */
-  load(): { readonly state: CheckpointState; readonly tensors: CheckpointTensors } | undefined
+  load(): { readonly state: State; readonly tensors: CheckpointTensors } | undefined
   remove(): void
 }
 
-export function openCheckpoints(output: string, keep: number): CheckpointFolder {
+export function openCheckpoints<State extends TrainingState = CheckpointState>(
+  output: string,
+  keep: number,
+): CheckpointFolder<State> {
   const folder = join(output, 'checkpoints')
   const steps = (): number[] => {
     if (!existsSync(folder)) return []
@@ -108,7 +118,7 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
       await writeFolderAtomically(join(folder, folderName(state.step)), async (place) => {
         const sums: TensorSums = {}
         await writeSafetensors(join(place, tensorsFile), describe(tensors, sums), { format: 'voltaic' })
-        const complete: CheckpointState = { ...state, checksum: checksumOf(state, sums) }
+        const complete: State = { ...state, checksum: checksumOf(state, sums) }
         await writeFile(join(place, stateFile), `${JSON.stringify(complete, null, 1)}\n`)
       })
       const old = steps()
@@ -120,19 +130,21 @@ export function openCheckpoints(output: string, keep: number): CheckpointFolder 
       const newest = steps().at(-1)
       if (newest === undefined) return undefined
       const path = join(folder, folderName(newest))
-      const state = readState(join(path, stateFile), path)
+      const state = readState<State>(join(path, stateFile), path)
       using file = openTensors(join(path, tensorsFile), path)
-      const tensors = {
-        parameters: file.float32('parameters').slice(),
-        firstMoment: file.float32('first_moment').slice(),
-        secondMoment: file.float32('second_moment').slice(),
-        detectorCounts: file.int32('detector_counts').slice(),
+      const sums: TensorSums = {}
+      const read = (name: string): Float32Array | Int32Array => {
+        const data = (file.info(name).dtype === 'I32' ? file.int32(name) : file.float32(name)).slice()
+        sums[name] = crc32(bytesOf(data))
+        return data
       }
-      const sums: TensorSums = {
-        parameters: crc32(bytesOf(tensors.parameters)),
-        first_moment: crc32(bytesOf(tensors.firstMoment)),
-        second_moment: crc32(bytesOf(tensors.secondMoment)),
-        detector_counts: crc32(bytesOf(tensors.detectorCounts)),
+      const flat = (name: string): Float32Array => read(name) as Float32Array
+      const others = file.names.filter((name) => !flatNames.includes(name))
+      const tensors = {
+        parameters: flat('parameters'),
+        firstMoment: flat('first_moment'),
+        secondMoment: flat('second_moment'),
+        others: Object.fromEntries(others.map((name) => [name, read(name)])),
       }
       if (checksumOf(state, sums) !== state.checksum)
         throw damaged(path, 'its content does not match its checksum')
@@ -150,7 +162,7 @@ type TensorSums = Record<string, number>
 const bytesOf = (data: ArrayBufferView): Uint8Array =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 
-function checksumOf({ checksum: _, ...state }: CheckpointState, sums: TensorSums): number {
+function checksumOf({ checksum: _, ...state }: TrainingState, sums: TensorSums): number {
   const ofTensors = Object.entries(sums).sort(([a], [b]) => (a < b ? -1 : 1))
   return crc32(JSON.stringify([state, ofTensors]))
 }
@@ -171,13 +183,16 @@ function describe(tensors: CheckpointSource, sums: TensorSums): TensorToWrite[] 
       },
     },
   })
-  const counts = tensors.detectorCounts
-  sums.detector_counts = crc32(bytesOf(counts))
+  const others = Object.entries(tensors.others).map(([name, source]): TensorToWrite => {
+    if (!(source instanceof Int32Array)) return flat(name, source)
+    sums[name] = crc32(bytesOf(source))
+    return { name, dtype: 'I32', shape: [source.length], data: source }
+  })
   return [
     flat('parameters', tensors.parameters),
     flat('first_moment', tensors.firstMoment),
     flat('second_moment', tensors.secondMoment),
-    { name: 'detector_counts', dtype: 'I32', shape: [counts.length], data: counts },
+    ...others,
   ]
 }
 
@@ -191,10 +206,10 @@ function damaged(path: string, reason: string, cause?: unknown): VoltaicError {
   )
 }
 
-function readState(file: string, path: string): CheckpointState {
-  let state: CheckpointState
+function readState<State extends TrainingState>(file: string, path: string): State {
+  let state: State
   try {
-    state = JSON.parse(readFileSync(file, 'utf8')) as CheckpointState
+    state = JSON.parse(readFileSync(file, 'utf8')) as State
   } catch (cause) {
     throw damaged(path, `${stateFile} cannot be read (${(cause as Error).message})`, cause)
   }
@@ -214,4 +229,18 @@ function openTensors(file: string, path: string): SafetensorsFile {
   } catch (cause) {
     throw damaged(path, (cause as Error).message, cause)
   }
+}
+
+/** @throws ERR_FORMAT when a checkpoint's parameters are not those of the model (`layout`) */
+export function requireLayout(
+  layout: readonly CheckpointSegment[],
+  state: TrainingState,
+  output: string,
+): void {
+  if (JSON.stringify(layout) !== JSON.stringify(state.layout))
+    throw new VoltaicError(
+      'ERR_FORMAT',
+      `the checkpoint in ${output} holds other parameters than this model has; it was written by another version. ` +
+        'Use another folder, or start over with --fresh',
+    )
 }

@@ -9,13 +9,15 @@ import {
   resolveDevice,
   setDeviceSetting,
 } from '../runtime/index.js'
-import type { CheckpointState } from './checkpoint.js'
+import type { TrainingState } from './checkpoint.js'
 import type { DecidedPrecision, PretrainSettings } from './options.js'
+
+type Wanted = Pick<PretrainSettings, 'device' | 'precision' | 'output'>
 
 /** Device, precision and instruction set: those of the checkpoint, so that the bits repeat; else what was asked for. */
 export function resolveHardware(
-  settings: PretrainSettings,
-  state: CheckpointState | undefined,
+  settings: Wanted,
+  state: TrainingState | undefined,
   notes: string[],
 ): { device: Device; precision: DecidedPrecision; instructionSet: string } {
   const wanted =
@@ -61,7 +63,7 @@ export function resolveHardware(
 export async function restoreMatmulChoices(
   device: Device,
   tune: boolean,
-  state: CheckpointState | undefined,
+  state: TrainingState | undefined,
   notes: string[],
 ): Promise<void> {
   const set = async (text: string, whenRefused: (reason: string) => string): Promise<void> => {

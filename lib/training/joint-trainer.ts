@@ -12,14 +12,16 @@ import {
 } from '../electra/index.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
 import type { ParameterArena } from '../nn/index.js'
-import { AdamW, linearSchedule, originalSchedule, type Schedule } from '../optim/index.js'
-import { type Device, downloadSync, release, upload, view } from '../runtime/index.js'
+import { AdamW, type Schedule } from '../optim/index.js'
+import { type Device, upload } from '../runtime/index.js'
 import { noGrad, RandomState, type Tensor, TensorScope, zeros } from '../tensor/index.js'
 import { unscoped } from '../tensor/scope.js'
 import { tensorValue } from '../tensor/tensor.js'
-import type { CheckpointSegment, CheckpointSource, CheckpointTensors, FlatSource } from './checkpoint.js'
+import { exportArena, importArena } from './arena-state.js'
+import type { CheckpointSource, CheckpointTensors } from './checkpoint.js'
 import { type DetectorMetrics, detectorCounts, detectorMetrics } from './detector-metrics.js'
 import type { DecidedPrecision, PretrainSettings } from './options.js'
+import { scheduleOf } from './schedule-of.js'
 import { StepRunner } from './step-runner.js'
 
 /** The token numbers that pre-training needs. */
@@ -59,9 +61,6 @@ export interface JointTrainerOptions {
   readonly onNote?: ((text: string) => void) | undefined
 }
 
-/** 1 MB: long enough to write well, copied in a tenth of a millisecond. */
-const stagingElements = 2 ** 18
-
 /** Micro-batches count from here in validation, so that its masks are never those of a training step. */
 const validationMicroBatch = 0x8000
 
@@ -82,15 +81,6 @@ export function stagesOf(settings: PretrainSettings): readonly Stage[] {
   ]
 }
 
-function scheduleOf(settings: PretrainSettings, steps: number): Schedule {
-  const options = {
-    learningRate: settings.learningRate,
-    totalSteps: Math.max(1, steps),
-    warmupSteps: Math.min(settings.warmupSteps, steps),
-  }
-  return settings.schedule === 'original' ? originalSchedule(options) : linearSchedule(options)
-}
-
 export class JointTrainer {
   readonly model: ElectraForJointPreTraining
   readonly arena: ParameterArena
@@ -99,8 +89,6 @@ export class JointTrainer {
   readonly #random: RandomState
   /** Detector counts since the last row of metrics; the kernel adds to it. */
   readonly #counts: Tensor
-  /** Where a checkpoint's pieces pass through. */
-  readonly #staging = new Float32Array(stagingElements)
   readonly #runner: StepRunner
   #stage: Stage
   #optimizer: AdamW
@@ -294,31 +282,7 @@ export class JointTrainer {
     }
   }
 
-  /** The first parameter, in the arena's order, with a value or else a gradient that is not finite; undefined when there is none. */
-  async firstNotFinite(): Promise<string | undefined> {
-    const { values, gradients, segments } = this.arena
-    for (const [what, tensor] of [
-      ['value', values],
-      ['gradient', gradients],
-    ] as const) {
-      const at = ((await tensor.data()) as Float32Array).findIndex((number) => !Number.isFinite(number))
-      if (at < 0) continue
-      const segment = segments.findLast(({ offset }) => offset <= at)
-      return `the ${what} of ${segment?.names[0]}`
-    }
-    return undefined
-  }
-
   // ---- checkpoints
-
-  /** Where each parameter stands in the flat tensors. */
-  layout(): CheckpointSegment[] {
-    return this.arena.segments.map(({ names, offset, parameter }) => ({
-      name: names[0] as string,
-      offset,
-      shape: parameter.shape,
-    }))
-  }
 
   get optimizerSteps(): number {
     return this.#optimizer.steps
@@ -328,49 +292,15 @@ export class JointTrainer {
   async exportState(): Promise<CheckpointSource> {
     // The one wait: with the queue empty, reading a piece takes as long as copying it.
     const detectorCounts = (await this.#counts.data()) as Int32Array
-    const { firstMoment, secondMoment } = this.#optimizer.moments
-    return {
-      parameters: this.#readInPieces(this.arena.values),
-      firstMoment: this.#readInPieces(firstMoment),
-      secondMoment: this.#readInPieces(secondMoment),
-      detectorCounts,
-    }
-  }
-
-  #readInPieces(tensor: Tensor): FlatSource {
-    const { handle } = tensorValue(tensor)
-    const [length] = tensor.shape as [number]
-    const staging = this.#staging
-    return {
-      length,
-      *pieces() {
-        for (let begin = 0; begin < length; begin += staging.length) {
-          const piece = staging.subarray(0, Math.min(staging.length, length - begin))
-          const part = view(handle, 'float32', [piece.length], begin)
-          try {
-            downloadSync(part, piece)
-          } finally {
-            release(part)
-          }
-          yield piece
-        }
-      },
-    }
+    return exportArena(this.arena, this.#optimizer, { detector_counts: detectorCounts })
   }
 
   /** Takes a checkpoint back. Its stage is that of the last step done: queueing the next step enters the next stage. */
   importState(stepsDone: number, optimizerSteps: number, tensors: CheckpointTensors): void {
-    const bytes = (data: Float32Array): Uint8Array =>
-      new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     const stage = stagesOf(this.#settings).findLast(({ begin }) => stepsDone > begin)
     if (stage !== undefined && stage.objective !== this.#stage.objective) this.#switchTo(stage)
-    this.arena.import(bytes(tensors.parameters))
-    this.#optimizer.importState({
-      step: optimizerSteps,
-      firstMoment: bytes(tensors.firstMoment),
-      secondMoment: bytes(tensors.secondMoment),
-    })
-    upload(tensorValue(this.#counts).handle, tensors.detectorCounts)
+    importArena(this.arena, this.#optimizer, optimizerSteps, tensors)
+    upload(tensorValue(this.#counts).handle, tensors.others.detector_counts as Int32Array)
   }
 
   dispose(): void {

@@ -10,8 +10,8 @@ import {
   trainingDefaults,
 } from '../electra/sizes.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
-import { VoltaicError } from '../runtime/errors.js'
 import type { DeviceName } from '../runtime/index.js'
+import { flag, integer, names, oneOf, refuse, text, within } from './option-checks.js'
 
 /** A precision that has been decided. */
 export type DecidedPrecision = Exclude<Precision, 'auto'>
@@ -178,35 +178,6 @@ const sampleDefaults = {
   validateEvery: 250,
   logEvery: 50,
 } as const
-
-function refuse(name: string, value: unknown, expected: string): never {
-  throw new VoltaicError('ERR_CONFIG', `${name} is ${JSON.stringify(value)}, expected ${expected}`)
-}
-
-const integer = (name: string, value: number, least: number): number =>
-  Number.isSafeInteger(value) && value >= least
-    ? value
-    : refuse(name, value, `a whole number of ${least} or more`)
-
-const within = (name: string, value: number, low: number, high: number): number =>
-  typeof value === 'number' && value >= low && value <= high
-    ? value
-    : refuse(name, value, `a number from ${low} to ${high}`)
-
-function oneOf<T extends string>(name: string, value: T, choices: readonly T[]): T {
-  return choices.includes(value) ? value : refuse(name, value, choices.join(' or '))
-}
-
-const text = (name: string, value: string): string =>
-  typeof value === 'string' && value !== '' ? value : refuse(name, value, 'a text that is not empty')
-
-const flag = (name: string, value: boolean): boolean =>
-  typeof value === 'boolean' ? value : refuse(name, value, 'true or false')
-
-const names = (name: string, value: readonly string[]): readonly string[] =>
-  Array.isArray(value) && value.every((entry) => typeof entry === 'string' && entry !== '')
-    ? value
-    : refuse(name, value, 'a list of files and globs')
 
 function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<ElectraConfig> {
   if (typeof model !== 'object' || Array.isArray(model)) refuse('model', model, 'an object')

@@ -18,12 +18,8 @@ import { VoltaicError } from '../runtime/errors.js'
 import { type Device, resolveDevice, setThreads } from '../runtime/index.js'
 import { makeFolder } from '../runtime/make-folder.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
-import {
-  type CheckpointFolder,
-  type CheckpointState,
-  checkpointFormat,
-  openCheckpoints,
-} from './checkpoint.js'
+import { firstNotFinite, layoutOf } from './arena-state.js'
+import { type CheckpointFolder, checkpointFormat, openCheckpoints, requireLayout } from './checkpoint.js'
 import { detectorMetrics } from './detector-metrics.js'
 import { matmulChoices, resolveHardware, restoreMatmulChoices } from './hardware.js'
 import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
@@ -42,6 +38,7 @@ import {
   readRunRecord,
   removeRun,
   requireSameRun,
+  requireWholeRun,
   runFormat,
   writeRunRecord,
 } from './run-folder.js'
@@ -182,7 +179,7 @@ class PretrainingRun {
 
   async *steps(): AsyncGenerator<PretrainStep, PretrainResult, void> {
     const { steps, output, fresh } = this.#settings
-    if (fresh) removeRun(output)
+    if (fresh) removeRun(output, ['discriminator', 'generator'])
     const record = readRunRecord(output)
     if (record !== undefined) requireSameRun(output, record, this.#identity)
     if (record?.completed === steps && existsSync(join(output, 'discriminator', 'model.safetensors'))) {
@@ -264,7 +261,7 @@ class PretrainingRun {
     this.#trainer = trainer
     const state = restored?.state
     if (restored !== undefined) {
-      requireLayout(trainer, restored.state, settings.output)
+      requireLayout(layoutOf(trainer.arena), restored.state, settings.output)
       trainer.importState(restored.state.step, restored.state.optimizerSteps, restored.tensors)
       this.#step = restored.state.step
       this.#savedStep = restored.state.step
@@ -342,7 +339,7 @@ class PretrainingRun {
     }
     const broken = Object.entries(named).filter(([, value]) => !Number.isFinite(value))
     if (broken.length === 0) return
-    const tensor = await this.#required(this.#trainer).firstNotFinite()
+    const tensor = await firstNotFinite(this.#required(this.#trainer).arena)
     const last = this.#checkpoints.steps().at(-1)
     throw new VoltaicError(
       'ERR_NOT_FINITE',
@@ -450,7 +447,7 @@ class PretrainingRun {
         interval: this.#interval,
         metricsPosition: metrics.position,
         events: { fileName: events.fileName, position: events.position },
-        layout: trainer.layout(),
+        layout: layoutOf(trainer.arena),
       },
       tensors,
     )
@@ -517,32 +514,6 @@ async function openTokenizer(
   return trainedTokenizer(corpus, output, { vocabSize, cased, signal }, () =>
     emit({ kind: 'vocabulary', size: vocabSize }),
   )
-}
-
-/** A run's record and its checkpoints belong together: with one of them gone, going on would be starting over unasked. */
-function requireWholeRun(
-  output: string,
-  record: RunRecord | undefined,
-  state: CheckpointState | undefined,
-): void {
-  const wayOut = 'put it back, use another folder, or start over with --fresh'
-  if (record === undefined && state !== undefined)
-    throw new VoltaicError('ERR_FORMAT', `${output} holds checkpoints, but no run.json: ${wayOut}`)
-  if (record !== undefined && record.completed !== null && state === undefined)
-    throw new VoltaicError(
-      'ERR_FORMAT',
-      `${output} holds a finished run of ${record.completed} steps, but no checkpoint to go on from: ${wayOut}`,
-    )
-}
-
-function requireLayout(trainer: JointTrainer, state: CheckpointState, output: string): void {
-  const mine = JSON.stringify(trainer.layout())
-  if (mine !== JSON.stringify(state.layout))
-    throw new VoltaicError(
-      'ERR_FORMAT',
-      `the checkpoint in ${output} holds other parameters than this model has; it was written by another version. ` +
-        'Use another folder, or start over with --fresh',
-    )
 }
 
 function* limit<T>(items: Iterable<T>, most: number): Generator<T> {

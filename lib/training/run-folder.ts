@@ -6,6 +6,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
+import type { TrainingState } from './checkpoint.js'
 
 export const runFormat = 1
 
@@ -70,11 +71,27 @@ export function requireSameRun(output: string, record: RunRecord, identity: RunI
     )
 }
 
+/** A run's record and its checkpoints belong together: with one of them gone, going on would be starting over unasked. */
+export function requireWholeRun(
+  output: string,
+  record: RunRecord | undefined,
+  state: TrainingState | undefined,
+): void {
+  const wayOut = 'put it back, use another folder, or start over with --fresh'
+  if (record === undefined && state !== undefined)
+    throw new VoltaicError('ERR_FORMAT', `${output} holds checkpoints, but no run.json: ${wayOut}`)
+  if (record !== undefined && record.completed !== null && state === undefined)
+    throw new VoltaicError(
+      'ERR_FORMAT',
+      `${output} holds a finished run of ${record.completed} steps, but no checkpoint to go on from: ${wayOut}`,
+    )
+}
+
 /**
- * Removes a run's own files; tokenized data and a trained vocabulary stay: they are checked for fitting when they are used. The record
- * goes last: without it nothing would guard what a process killed here leaves.
+ * Removes a run's own files: those of every run, and `names`. Tokenized data and a trained vocabulary stay: they are checked for
+ * fitting when they are used. The record goes last: without it nothing would guard what a process killed here leaves.
  */
-export function removeRun(output: string): void {
-  for (const name of ['checkpoints', 'metrics.jsonl', 'discriminator', 'generator', 'run.json'])
+export function removeRun(output: string, names: readonly string[]): void {
+  for (const name of ['checkpoints', 'metrics.jsonl', ...names, 'run.json'])
     rmSync(join(output, name), { recursive: true, force: true })
 }

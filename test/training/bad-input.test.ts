@@ -112,14 +112,14 @@ t.test('a loss that is not finite stops the run; the step is named, the checkpoi
   const good = checkpoints.load()
   if (good === undefined) throw new Error('no checkpoint to poison')
   t.equal(good.state.step, 14)
-  const { parameters, firstMoment, secondMoment, detectorCounts } = good.tensors
+  const { parameters, firstMoment, secondMoment, others } = good.tensors
   parameters.fill(Number.NaN, 0, 64)
   const flat = (values: Float32Array) => ({ length: values.length, pieces: () => [values] })
   await checkpoints.save(good.state, {
     parameters: flat(parameters),
     firstMoment: flat(firstMoment),
     secondMoment: flat(secondMoment),
-    detectorCounts,
+    others: others as Record<string, Int32Array>,
   })
   const before = contentOf(join(given.output, 'checkpoints'))
   const error = await train(given).catch((error) => error)

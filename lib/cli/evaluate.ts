@@ -1,0 +1,47 @@
+/** `voltaic evaluate`: a fine-tuned model on a file with answers. */
+import type { Command } from 'commander'
+import { type EvaluateOptions, evaluate } from '../tasks/index.js'
+import { interruptible } from './interrupt.js'
+import { createProgress } from './progress.js'
+import { addTaskOptions, describeMetrics, describeSkipped } from './task-options.js'
+
+type Options = Omit<EvaluateOptions, 'task' | 'signal' | 'onProgress'> & {
+  readonly task?: string
+  readonly json?: boolean
+}
+
+export function addEvaluateCommand(program: Command): void {
+  const command = program
+    .command('evaluate')
+    .description("a fine-tuned model's metrics on a file with answers")
+    .requiredOption('--model <dir>', "a fine-tuned model's folder, or its name on the hub")
+    .requiredOption('--data <file>', 'the file with texts and answers')
+    .option('--task <name>', "a task's name (default: the one that the model was fine-tuned for)")
+    .option('--output <file>', 'where the predictions are written, as JSON lines')
+  addTaskOptions(command).option('--json', 'the result as JSON on standard output').action(run)
+}
+
+async function run({ json = false, ...options }: Options): Promise<void> {
+  const progress = createProgress()
+  const onProgress = (done: number, all: number): void =>
+    progress.update(`${done.toLocaleString('en-US')} of ${all.toLocaleString('en-US')} sequences`, done / all)
+  await interruptible('stopping', async (signal) => {
+    try {
+      const result = await evaluate({ ...options, signal, onProgress })
+      for (const line of describeSkipped(result.data, result.skipped)) progress.log(line)
+      progress.done()
+      if (json) {
+        process.stdout.write(`${JSON.stringify(result)}\n`)
+        return
+      }
+      const { task, examples, metrics, report } = result
+      process.stdout.write(
+        `${task}, ${examples.toLocaleString('en-US')} examples\n${describeMetrics(metrics)}\n`,
+      )
+      if (report !== '') process.stdout.write(`\n${report.trimEnd()}\n`)
+      if (options.output !== undefined) progress.log(`predictions ${options.output}`)
+    } finally {
+      progress.done()
+    }
+  })
+}
