@@ -10,6 +10,7 @@ import type { Tokenizer } from '../text/index.js'
 import { bestClass } from './class-scores.js'
 import { type TaggedSentence, tagNamesOf } from './conll.js'
 import { tagParts } from './entities.js'
+import { featureRows } from './feature-rows.js'
 import { classificationReport } from './metrics-classification.js'
 import { entityReport, tokenAccuracy } from './metrics-entities.js'
 import { scoreTable } from './report-table.js'
@@ -175,14 +176,14 @@ class TokenClassification implements SentenceTask {
         'loss: a feature without labels; expected features made with training: true',
       )
     })
-    const { loss, logits, offsets } = taggerOf(model).forward({ ...rowsOf(batch), labels })
+    const { loss, logits, offsets } = taggerOf(model).forward({ ...featureRows(batch), labels })
     logits.dispose()
     offsets.dispose()
     return loss
   }
 
   async outputs(model: ElectraPreTrainedModel, batch: readonly TaggedFeature[]): Promise<Outputs[]> {
-    const { logits, offsets } = taggerOf(model).forward(rowsOf(batch))
+    const { logits, offsets } = taggerOf(model).forward(featureRows(batch))
     offsets.dispose()
     const width = logits.shape[1] as number
     const data = (await logits.data()) as Float32Array
@@ -263,11 +264,6 @@ function taggerOf(model: ElectraPreTrainedModel): ElectraForTokenClassification 
     `the model is an ${model.architecture}; expected an ElectraForTokenClassification`,
   )
 }
-
-const rowsOf = (batch: readonly Feature[]) => ({
-  inputIds: batch.map(({ inputIds }) => inputIds),
-  tokenTypeIds: batch.map(({ tokenTypeIds }) => tokenTypeIds),
-})
 
 /** Tagging, from files of CoNLL columns, CoNLL-U or JSON lines (`readTagged`). */
 export function tokenClassification(
