@@ -13,6 +13,8 @@ export const randomSite = {
   order: 0xda7a0002,
   /** The built-in sample text; counter = the scene. */
   sample: 0xda7a0003,
+  /** What text-infilling chooses and draws; counter = the number of the text and of its version. */
+  infilling: 0xda7a0010,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]
