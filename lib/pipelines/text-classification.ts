@@ -69,7 +69,8 @@ function calibrated(logits: Float64Array, config: ElectraConfig, calibration: Ca
 
 /** The rows of a text or pair. */
 export function inputWindows(session: Session, input: TextInput, options: WindowOptions): Sequence[] {
-  const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input
+  const isPair = typeof input === 'object' && input !== null
+  const { text, text_pair: pair } = isPair ? input : { text: input, text_pair: undefined }
   const first = textInput(session.task, 'the text', text)
   if (pair === undefined) return textWindows(session, tokensOf(session.tokenizer, first), options)
   return pairWindows(session, [first, textInput(session.task, 'text_pair', pair)], options)
