@@ -1,4 +1,11 @@
-/** Tasks: their files, and their metrics (as `metrics`). */
+/** Tasks: their kinds by name, their files, and their metrics (as `metrics`). */
+export { type Calibration, calibrationOf } from './calibration.js'
+export {
+  type ChoiceExample,
+  type ChoiceExampleOptions,
+  type ChoiceExamples,
+  readChoiceExamples,
+} from './choice-examples.js'
 export {
   type ConllOptions,
   type ConlluOptions,
@@ -16,8 +23,11 @@ export {
   glueTaskNames,
   readGlue,
 } from './glue.js'
+export { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kinds.js'
 export * as metrics from './metrics.js'
+export type { ChoiceFeature, ChoicePrediction } from './multiple-choice.js'
 export type { RowOptions, SkippedRow } from './row-checks.js'
+export type { TextPrediction } from './single-label.js'
 export {
   readSquad,
   type SkippedQuestion,
@@ -26,7 +36,19 @@ export {
   type SquadFile,
   type SquadOptions,
 } from './squad-files.js'
+export type {
+  Feature,
+  FeatureOptions,
+  Outputs,
+  Task,
+  TaskDefaults,
+  TaskExamples,
+  TaskKind,
+  TaskName,
+  TaskReadOptions,
+} from './task.js'
 export { readTaskFile, type TaskFileOptions, type TaskRow, type TaskTable } from './task-files.js'
+export type { ClassificationOptions } from './text-classification.js'
 export {
   labelNamesOf,
   readTextExamples,
@@ -34,3 +56,5 @@ export {
   type TextExampleOptions,
   type TextExamples,
 } from './text-examples.js'
+export type { RegressionOptions } from './text-regression.js'
+export type { TextFeature } from './text-sequences.js'
