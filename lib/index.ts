@@ -27,6 +27,7 @@ export { readTensorflowCheckpoint } from './formats/tensorflow-checkpoint.js'
 export type { ElectraPart } from './formats/tensorflow-names.js'
 export * from './nn/index.js'
 export * from './optim/index.js'
+export * from './pipelines/index.js'
 export {
   CapturedGraph,
   type CaptureOptions,

@@ -14,7 +14,9 @@ export const randomSite = {
   /** The built-in sample text; counter = the scene. */
   sample: 0xda7a0003,
   /** The order of fine-tuning's batches; counter = the epoch. */
-  batches: 0xda7a0004,
+  batches: 0xda7a0006,
+  /** What text-infilling chooses and draws; counter = the number of the text and of its version. */
+  infilling: 0xda7a0010,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]

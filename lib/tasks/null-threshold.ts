@@ -4,6 +4,7 @@
  */
 import type { ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/errors.js'
+import { calibrationKey } from './calibration.js'
 import { type SquadV2Metrics, squadV2Metrics } from './metrics-squad.js'
 import type { SquadExample } from './squad-files.js'
 
@@ -21,7 +22,6 @@ export interface AnswerPrediction {
   readonly nullScore: number
 }
 
-const calibrationKey = 'voltaic_calibration'
 /** Above it a question counts as not answered; what the original's evaluation and Hugging Face's example take. */
 export const defaultNullThresholds = { original: -2.75, huggingface: 0 } as const
 
