@@ -24,6 +24,14 @@ export {
   type TaggedSentences,
   tagNamesOf,
 } from './conll.js'
+export {
+  type AggregationStrategy,
+  aggregateEntities,
+  type Entity,
+  type EntityGroup,
+  type ScoredToken,
+  type TokenEntity,
+} from './entities.js'
 export { type EvaluateOptions, type Evaluation, evaluate, taskNameOf } from './evaluate.js'
 export { finetune } from './finetune.js'
 export type {
@@ -37,14 +45,6 @@ export type {
 } from './finetune-events.js'
 export type { FinetuneOptions } from './finetune-options.js'
 export {
-  type AggregationStrategy,
-  aggregateEntities,
-  type Entity,
-  type EntityGroup,
-  type ScoredToken,
-  type TokenEntity,
-} from './entities.js'
-export {
   type GlueSplit,
   type GlueTask,
   glueMetrics,
@@ -56,7 +56,7 @@ export { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kind
 export * as metrics from './metrics.js'
 export type { ChoiceFeature, ChoicePrediction } from './multiple-choice.js'
 export { type AnswerPrediction, nullThresholdOf } from './null-threshold.js'
-export { type AnswerFeature, type QuestionAnsweringOptions, squadPredictions } from './question-answering.js'
+export { type AnswerFeature, type AnsweringOptions, squadPredictions } from './question-answering.js'
 export type { RowOptions, SkippedRow } from './row-checks.js'
 export type { TextPrediction } from './single-label.js'
 export {
@@ -89,4 +89,4 @@ export {
 } from './text-examples.js'
 export type { RegressionOptions } from './text-regression.js'
 export type { TextFeature } from './text-sequences.js'
-export type { TaggedFeature, TokenClassificationOptions } from './token-classification.js'
+export type { TaggedFeature, TaggingOptions } from './token-classification.js'

@@ -26,7 +26,7 @@ import { readSquad, type SquadAnswer, type SquadExample } from './squad-files.js
 import type { Feature, FeatureOptions, Outputs, Task, TaskKind } from './task.js'
 import { requireArchitecture } from './text-sequences.js'
 
-export interface QuestionAnsweringOptions {
+export interface AnsweringOptions {
   /** SQuAD's: 1, every question has an answer; 2, some have none. Default: by the questions, or by the threshold in a model's folder. */
   readonly version?: 1 | 2 | undefined
   /**
@@ -253,7 +253,7 @@ export function squadPredictions(
 
 /** Question answering, from files of SQuAD's JSON. */
 export function questionAnswering(
-  options: QuestionAnsweringOptions = {},
+  options: AnsweringOptions = {},
 ): TaskKind<SquadExample, AnswerFeature, AnswerPrediction> {
   return {
     name: 'question-answering',

@@ -19,7 +19,7 @@ import type { Feature, FeatureOptions, Outputs, Task, TaskKind } from './task.js
 import { requireArchitecture } from './text-sequences.js'
 import { windowWithMostContext } from './windows.js'
 
-export interface TokenClassificationOptions {
+export interface TaggingOptions {
   /**
    * Learn from all pieces of a word: those behind the first have its label, an I- where the first has a B-. Default false: from the
    * first alone, as the original and Hugging Face's examples do.
@@ -111,7 +111,7 @@ class TokenClassification implements SentenceTask {
   /** What a word without a piece gets. */
   readonly #outside: string
 
-  constructor(labels: readonly string[], { labelAllPieces = false }: TokenClassificationOptions) {
+  constructor(labels: readonly string[], { labelAllPieces = false }: TaggingOptions) {
     this.#labels = labels
     this.#ids = new Map(labels.map((label, id) => [label, id]))
     this.#inner = labelAllPieces ? innerLabels(labels) : undefined
@@ -267,7 +267,7 @@ function taggerOf(model: ElectraPreTrainedModel): ElectraForTokenClassification 
 
 /** Tagging, from files of CoNLL columns, CoNLL-U or JSON lines (`readTagged`). */
 export function tokenClassification(
-  options: TokenClassificationOptions = {},
+  options: TaggingOptions = {},
 ): TaskKind<TaggedSentence, TaggedFeature, readonly string[]> {
   return {
     name: 'token-classification',
