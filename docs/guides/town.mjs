@@ -2,8 +2,8 @@
 //
 //   node docs/guides/town.mjs town
 //
-// writes into the folder `town`: reviews.tsv, requests.tsv, similar.tsv, sentences.conll, questions.json, choices.jsonl, each as a
-// training and a validation file, and sentences.txt.
+// writes into the folder `town`: reviews, topics, requests, similar (.tsv), sentences (.conll), questions (.json) and choices
+// (.jsonl), each as a training and a validation file, and sentences.txt.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -135,6 +135,21 @@ function review() {
   return `${text}\t${label}`
 }
 
+// Texts about one or two trades, with the topics of both.
+const topics = {
+  food: ['baker', 'chef', 'farmer'],
+  crafts: ['tailor', 'smith', 'painter'],
+  leisure: ['musician', 'gardener', 'painter'],
+  travel: ['sailor'],
+  learning: ['teacher'],
+}
+function topical() {
+  const scenes = scenesApart(pick([1, 2]))
+  const text = scenes.map((s) => `the ${s.trade} ${s.act} the ${s.good} in the ${s.place}.`).join(' ')
+  const found = Object.keys(topics).filter((topic) => scenes.some((s) => topics[topic].includes(s.trade)))
+  return `${text}\t${found.join(',')}`
+}
+
 // Requests: what people want from a shop's assistant. 'other' is what it should not answer.
 function request() {
   const { good, place, trade, person } = scene()
@@ -244,6 +259,7 @@ for (const [part, share] of [
   ['validation', 0.25],
 ]) {
   write(`reviews-${part}.tsv`, `text\tlabel\n${times(400 * share, review).join('\n')}\n`)
+  write(`topics-${part}.tsv`, `text\tlabel\n${times(600 * share, topical).join('\n')}\n`)
   write(`requests-${part}.tsv`, `text\tlabel\n${times(600 * share, request).join('\n')}\n`)
   write(`similar-${part}.tsv`, `sentence1\tsentence2\tlabel\n${times(800 * share, similar).join('\n')}\n`)
   write(`sentences-${part}.conll`, times(400 * share, tagged).join('\n'))
