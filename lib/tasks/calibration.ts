@@ -17,14 +17,16 @@ export interface Calibration {
   readonly outOfScopeLabel: string
 }
 
-const key = 'voltaic_calibration'
+/** Of what tasks calibrate, in config.json; question answering has its `null_score_difference` there. */
+export const calibrationKey = 'voltaic_calibration'
 const lowest = 0.05
 const highest = 20
 
-/** The calibration that a model was saved with, or undefined. @throws ERR_CONFIG when it is damaged */
+/** The calibration that a classifier was saved with, or undefined. @throws ERR_CONFIG when it is damaged */
 export function calibrationOf({ extra }: Pick<ElectraConfig, 'extra'>): Calibration | undefined {
-  const saved = extra[key]
+  const saved = extra[calibrationKey]
   if (saved === undefined || saved === null) return undefined
+  if (typeof saved === 'object' && 'null_score_difference' in saved) return undefined
   const { temperature, threshold, out_of_scope_label: outOfScopeLabel } = saved as Record<string, unknown>
   if (
     typeof temperature === 'number' &&
@@ -39,7 +41,7 @@ export function calibrationOf({ extra }: Pick<ElectraConfig, 'extra'>): Calibrat
   }
   throw new VoltaicError(
     'ERR_CONFIG',
-    `config.json: ${key} is ${JSON.stringify(saved).slice(0, 200)}; expected a temperature above 0, ` +
+    `config.json: ${calibrationKey} is ${JSON.stringify(saved).slice(0, 200)}; expected a temperature above 0, ` +
       'a threshold from 0 to 1 and an out_of_scope_label; take it out, or fine-tune again',
   )
 }
@@ -47,7 +49,7 @@ export function calibrationOf({ extra }: Pick<ElectraConfig, 'extra'>): Calibrat
 /** What `calibrationOf` reads. */
 export function calibrationConfig(calibration: Calibration): Pick<ElectraConfig, 'extra'> {
   const { temperature, threshold, outOfScopeLabel } = calibration
-  return { extra: { [key]: { temperature, threshold, out_of_scope_label: outOfScopeLabel } } }
+  return { extra: { [calibrationKey]: { temperature, threshold, out_of_scope_label: outOfScopeLabel } } }
 }
 
 /** Probabilities of the labels, by temperature; without a calibration plain softmax. */

@@ -1,4 +1,13 @@
 /** Tasks: their kinds by name, their files, and their metrics (as `metrics`). */
+export {
+  type Answer,
+  type AnswerOptions,
+  type AnswerWindow,
+  type AnswerWindowOptions,
+  answerWindows,
+  type BestAnswers,
+  bestAnswers,
+} from './answers.js'
 export { type Calibration, calibrationOf } from './calibration.js'
 export {
   type ChoiceExample,
@@ -28,6 +37,14 @@ export type {
 } from './finetune-events.js'
 export type { FinetuneOptions } from './finetune-options.js'
 export {
+  type AggregationStrategy,
+  aggregateEntities,
+  type Entity,
+  type EntityGroup,
+  type ScoredToken,
+  type TokenEntity,
+} from './entities.js'
+export {
   type GlueSplit,
   type GlueTask,
   glueMetrics,
@@ -38,6 +55,8 @@ export {
 export { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kinds.js'
 export * as metrics from './metrics.js'
 export type { ChoiceFeature, ChoicePrediction } from './multiple-choice.js'
+export { type AnswerPrediction, nullThresholdOf } from './null-threshold.js'
+export { type AnswerFeature, type QuestionAnsweringOptions, squadPredictions } from './question-answering.js'
 export type { RowOptions, SkippedRow } from './row-checks.js'
 export type { TextPrediction } from './single-label.js'
 export {
@@ -70,3 +89,4 @@ export {
 } from './text-examples.js'
 export type { RegressionOptions } from './text-regression.js'
 export type { TextFeature } from './text-sequences.js'
+export type { TaggedFeature, TokenClassificationOptions } from './token-classification.js'

@@ -4,17 +4,27 @@ import { VoltaicError } from '../runtime/errors.js'
 import { calibrationOf } from './calibration.js'
 import { type GlueTask, glueTask, glueTaskNames } from './glue.js'
 import { multipleChoice } from './multiple-choice.js'
+import { type QuestionAnsweringOptions, questionAnswering } from './question-answering.js'
 import type { TaskKind } from './task.js'
 import { type ClassificationOptions, textClassification } from './text-classification.js'
 import { type RegressionOptions, textRegression } from './text-regression.js'
+import { type TokenClassificationOptions, tokenClassification } from './token-classification.js'
 
 /** What a kind may be told before it reads a file. A kind ignores what is not its own. */
-export interface TaskKindOptions extends ClassificationOptions, RegressionOptions {}
+export interface TaskKindOptions
+  extends ClassificationOptions,
+    RegressionOptions,
+    TokenClassificationOptions,
+    QuestionAnsweringOptions {}
 
 const kinds: Readonly<Record<string, (options: TaskKindOptions) => TaskKind>> = {
   'text-classification': (options) => textClassification(options),
   'text-regression': (options) => textRegression(options),
   'multiple-choice': () => multipleChoice(),
+  'token-classification': (options) => tokenClassification(options),
+  'question-answering': (options) => questionAnswering(options),
+  squad: (options) => questionAnswering({ ...options, version: 1 }),
+  'squad-v2': (options) => questionAnswering({ ...options, version: 2 }),
 }
 
 function glueKind(task: GlueTask, options: TaskKindOptions): TaskKind {

@@ -8,6 +8,7 @@ import type { ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import type { Tokenizer } from '../text/index.js'
+import { featureRows } from './feature-rows.js'
 import type { Feature, FeatureOptions, Outputs, TaskName } from './task.js'
 import type { TextExample } from './text-examples.js'
 
@@ -72,18 +73,13 @@ function classifierOf(model: ElectraPreTrainedModel): ElectraForSequenceClassifi
   )
 }
 
-const rowsOf = (batch: readonly Feature[]) => ({
-  inputIds: batch.map(({ inputIds }) => inputIds),
-  tokenTypeIds: batch.map(({ tokenTypeIds }) => tokenTypeIds),
-})
-
 /** The mean loss of a batch, on the tape. */
 export function sequenceLoss(
   model: ElectraPreTrainedModel,
   batch: readonly Feature[],
   labels: SequenceLabels['labels'],
 ): Tensor {
-  const { loss, logits } = classifierOf(model).forward({ ...rowsOf(batch), labels })
+  const { loss, logits } = classifierOf(model).forward({ ...featureRows(batch), labels })
   logits.dispose()
   return loss
 }
@@ -93,7 +89,7 @@ export async function sequenceLogits(
   model: ElectraPreTrainedModel,
   batch: readonly Feature[],
 ): Promise<Outputs[]> {
-  const { logits, offsets } = classifierOf(model).forward(rowsOf(batch))
+  const { logits, offsets } = classifierOf(model).forward(featureRows(batch))
   offsets.dispose()
   const [, width = 0] = logits.shape
   const data = (await logits.data()) as Float32Array
