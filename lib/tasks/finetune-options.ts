@@ -82,6 +82,9 @@ const kindOptions = {
   unordered: true,
   outOfScope: true,
   inScopeRecall: true,
+  labelAllPieces: true,
+  head: true,
+  version: true,
 } satisfies Record<keyof TaskKindOptions, true>
 
 /** The names of the options, for what reads them from a file. */

@@ -24,6 +24,14 @@ export {
   type TaggedSentences,
   tagNamesOf,
 } from './conll.js'
+export {
+  type AggregationStrategy,
+  aggregateEntities,
+  type Entity,
+  type EntityGroup,
+  type ScoredToken,
+  type TokenEntity,
+} from './entities.js'
 export { type EvaluateOptions, type Evaluation, evaluate, taskNameOf } from './evaluate.js'
 export { finetune } from './finetune.js'
 export type {
@@ -36,14 +44,6 @@ export type {
   SeedsMetrics,
 } from './finetune-events.js'
 export type { FinetuneOptions } from './finetune-options.js'
-export {
-  type AggregationStrategy,
-  aggregateEntities,
-  type Entity,
-  type EntityGroup,
-  type ScoredToken,
-  type TokenEntity,
-} from './entities.js'
 export {
   type GlueSplit,
   type GlueTask,
