@@ -19,6 +19,8 @@ export function addTaskOptions(command: Command): Command {
     .option('--unordered', 'pairs of texts may be swapped: learn both orders')
     .option('--out-of-scope <label>', 'classification: the label of texts that belong to no other')
     .option('--in-scope-recall <x>', 'classification: part of the texts in scope to keep', parseNumber)
+    .option('--label-all-pieces', 'tagging: learn from all pieces of a word, not from the first alone')
+    .addOption(new Option('--head <form>', 'question answering').choices(['huggingface', 'original']))
     .option('--device <name>', 'auto, cpu, cuda or cuda:N')
     .addOption(new Option('--precision <kind>', 'arithmetic of products').choices(['auto', 'fp32', 'bf16']))
     .option('--threads <n>', 'CPU threads; never changes a result', parsePositive)

@@ -60,6 +60,7 @@ export interface Evaluation {
 const byArchitecture: Readonly<Record<string, TaskName>> = {
   ElectraForTokenClassification: 'token-classification',
   ElectraForQuestionAnswering: 'question-answering',
+  ElectraForJointQuestionAnswering: 'question-answering',
   ElectraForMultipleChoice: 'multiple-choice',
 }
 

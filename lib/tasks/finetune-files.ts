@@ -69,7 +69,7 @@ export interface FinishedRun {
 export async function writeFinishedRun(output: string, run: FinishedRun): Promise<void> {
   const { model, config, tokenizer, predictions, report, metrics } = run
   await writeModelFolder(output, {
-    config: { ...config, architectures: [model.architecture] },
+    config,
     tensors: model.tensorsToWrite(),
     files: {
       ...tokenizerFiles(tokenizer.specification),

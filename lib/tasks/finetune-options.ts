@@ -83,8 +83,8 @@ const kindOptions = {
   outOfScope: true,
   inScopeRecall: true,
   labelAllPieces: true,
-  version: true,
   head: true,
+  version: true,
 } satisfies Record<keyof TaskKindOptions, true>
 
 /** The names of the options, for what reads them from a file. */

@@ -464,12 +464,13 @@ export class SeedRun {
   /** The model's configuration with the task's name, and what the task calibrates on the validation set. */
   #finalConfig(outputs: readonly Outputs[]): ElectraConfig {
     const { data, settings } = this.#context
-    const { config } = this.#required(this.#trainer).model
+    const { config, architecture } = this.#required(this.#trainer).model
     const { examples, features } = data.validation
     const { extra, ...added } = data.task.calibrate?.(examples, features, outputs) ?? {}
     return {
       ...config,
       ...added,
+      architectures: [architecture],
       extra: { ...config.extra, ...extra, finetuning_task: settings.taskName },
     }
   }
