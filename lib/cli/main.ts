@@ -7,6 +7,7 @@ import { addConvertCommand } from './convert.js'
 import { exitCodes, reportFailure } from './exit.js'
 import { addInfoCommand } from './info.js'
 import { addInspectCommand } from './inspect.js'
+import { addPredictCommand } from './predict.js'
 import { addPretrainCommand } from './pretrain.js'
 import { addTokenizeCommand } from './tokenize.js'
 import { addTrainVocabCommand } from './train-vocab.js'
@@ -18,6 +19,7 @@ const program = new Command('voltaic')
   .exitOverride()
 
 addPretrainCommand(program)
+addPredictCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
 addConvertCommand(program)
