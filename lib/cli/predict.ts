@@ -78,7 +78,9 @@ async function answerLines(
   let last = Promise.resolve()
   let characters = 0
   let number = 0
+  let isOver = false
   for await (const line of lines) {
+    if (isOver) break
     const result = answer(line, ++number)
     last = last.then(async () => {
       const text = JSON.stringify(await result)
@@ -86,7 +88,10 @@ async function answerLines(
       if (!process.stdout.write(`${text}\n`)) await once(process.stdout, 'drain')
     })
     // Whoever waits next gets the error, the first line's first.
-    for (const promise of [result, last]) promise.catch(() => undefined)
+    result.catch(() => undefined)
+    last.catch(() => {
+      isOver = true
+    })
     inWork.push({ written: last, characters: line.length })
     characters += line.length
     while (inWork.length >= mostLines || (characters > mostCharacters && inWork.length > 1)) {
