@@ -1,4 +1,4 @@
-// npm run bench [-- FAMILY...] [--json FILE]; npm run bench:tokens; npm run bench:pretrain [-- --size NAME --precision fp32|bf16] [--json FILE]
+// npm run bench [-- FAMILY...] [--json FILE]; npm run bench:tokens; npm run bench:pipelines; npm run bench:pretrain [-- --size NAME --precision fp32|bf16] [--json FILE]
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'

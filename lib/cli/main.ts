@@ -9,6 +9,7 @@ import { exitCodes, reportFailure } from './exit.js'
 import { addFinetuneCommand } from './finetune.js'
 import { addInfoCommand } from './info.js'
 import { addInspectCommand } from './inspect.js'
+import { addPredictCommand } from './predict.js'
 import { addPretrainCommand } from './pretrain.js'
 import { addTokenizeCommand } from './tokenize.js'
 import { addTrainVocabCommand } from './train-vocab.js'
@@ -22,6 +23,7 @@ const program = new Command('voltaic')
 addPretrainCommand(program)
 addFinetuneCommand(program)
 addEvaluateCommand(program)
+addPredictCommand(program)
 addTokenizeCommand(program)
 addTrainVocabCommand(program)
 addConvertCommand(program)

@@ -1,10 +1,8 @@
 /** `voltaic tokenize`: text in, one JSON object a line out. */
 import { once } from 'node:events'
-import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
-import { ioError } from '../runtime/mapped-file.js'
 import { AutoTokenizer, loadVocabulary, type Tokenizer } from '../text/index.js'
+import { inputLines } from './input-lines.js'
 
 interface Options {
   readonly model?: string
@@ -35,19 +33,9 @@ async function openTokenizer(options: Options, command: Command): Promise<Tokeni
     : AutoTokenizer.fromPretrained(options.model)
 }
 
-/** The lines of a file, or of standard input. Throws ERR_IO when it cannot be read. */
-async function* linesOf(file: string | undefined): AsyncGenerator<string> {
-  const input = file === undefined ? process.stdin : createReadStream(file)
-  try {
-    yield* createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
-  } catch (cause) {
-    throw ioError('read', file ?? 'standard input', cause)
-  }
-}
-
 async function tokenize(file: string | undefined, options: Options, command: Command): Promise<void> {
   const tokenizer = await openTokenizer(options, command)
-  for await (const line of linesOf(file)) {
+  for await (const line of inputLines(file)) {
     const encoded = tokenizer(line, { returnOffsetsMapping: options.offsets ?? false })
     const ids = Array.from(encoded.inputIds[0] ?? [])
     const flat = encoded.offsetsMapping?.[0]

@@ -16,22 +16,25 @@ import {
 /** `none`: each token's vector. `mean`: the mean of all tokens', special ones included. `cls`: the first token's. */
 export type Pooling = 'none' | 'mean' | 'cls'
 
-export interface FeatureExtractionOptions extends WindowOptions {
+export interface FeatureExtractionPipelineOptions extends WindowOptions {
   /** Default 'none'. */
   readonly pooling?: Pooling | undefined
   /** Scale each vector to length 1. Default false. */
   readonly normalize?: boolean | undefined
 }
 
-type Pooled = FeatureExtractionOptions & { readonly pooling: 'mean' | 'cls' }
+type Pooled = FeatureExtractionPipelineOptions & { readonly pooling: 'mean' | 'cls' }
 
 export interface FeatureExtractionPipeline extends PipelineBase {
   /** [1, tokens, hiddenSize]; pooled [1, hiddenSize]. */
-  (text: string, options?: FeatureExtractionOptions): Promise<FeatureTensor>
+  (text: string, options?: FeatureExtractionPipelineOptions): Promise<FeatureTensor>
   /** [texts, hiddenSize]. */
   (texts: readonly string[], options: Pooled): Promise<FeatureTensor>
   /** Not pooled, a tensor a text, each with its own number of tokens; pooled, one tensor. */
-  (texts: readonly string[], options?: FeatureExtractionOptions): Promise<FeatureTensor | FeatureTensor[]>
+  (
+    texts: readonly string[],
+    options?: FeatureExtractionPipelineOptions,
+  ): Promise<FeatureTensor | FeatureTensor[]>
 }
 
 /** The part of any model that gives hidden states. */
@@ -102,7 +105,7 @@ export async function embed(
   session: Session,
   submit: Submit<Float32Array>,
   text: string,
-  { pooling = 'none', normalize = false, ...options }: FeatureExtractionOptions,
+  { pooling = 'none', normalize = false, ...options }: FeatureExtractionPipelineOptions,
 ): Promise<Float32Array> {
   const width = session.model.config.hiddenSize
   const tokens = tokensOf(session.tokenizer, textInput(session.task, 'the text', text))
@@ -120,7 +123,7 @@ export function createFeatureExtraction(session: Session): FeatureExtractionPipe
 
   async function extract(
     inputs: string | readonly string[],
-    options: FeatureExtractionOptions = {},
+    options: FeatureExtractionPipelineOptions = {},
   ): Promise<FeatureTensor | FeatureTensor[]> {
     checkOptionNames(task, options, ['pooling', 'normalize', ...windowOptionNames])
     const pooling = nameOption(task, 'pooling', options.pooling, ['none', 'mean', 'cls'], 'none')

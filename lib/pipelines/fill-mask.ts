@@ -15,7 +15,7 @@ import {
   windowRoom,
 } from './windows.js'
 
-export interface FillMaskOptions extends Pick<WindowOptions, 'max_length'> {
+export interface FillMaskPipelineOptions extends Pick<WindowOptions, 'max_length'> {
   /** Tokens for each mask, the best first. Default 5; null for the whole vocabulary. */
   readonly top_k?: number | null | undefined
 }
@@ -31,9 +31,9 @@ export interface FilledMask {
 
 export interface FillMaskPipeline extends PipelineBase {
   /** A list; of a text with several masks, a list for each mask. */
-  (text: string, options?: FillMaskOptions): Promise<FilledMask[] | FilledMask[][]>
+  (text: string, options?: FillMaskPipelineOptions): Promise<FilledMask[] | FilledMask[][]>
   /** The same for each text. */
-  (texts: readonly string[], options?: FillMaskOptions): Promise<(FilledMask[] | FilledMask[][])[]>
+  (texts: readonly string[], options?: FillMaskPipelineOptions): Promise<(FilledMask[] | FilledMask[][])[]>
 }
 
 /** The row with `room` tokens round a place, as much on either side as there is. */
@@ -48,7 +48,7 @@ export function createFillMask(session: Session<ElectraForMaskedLM>): FillMaskPi
   const framing = framingOf(tokenizer)
   const submit = session.gathered(maskedLogits(model))
 
-  async function fill(input: string, most: number, options: FillMaskOptions) {
+  async function fill(input: string, most: number, options: FillMaskPipelineOptions) {
     const { ids } = tokensOf(tokenizer, textInput(task, 'the text', input))
     const { room } = windowRoom(session, framing.before.length + framing.after.length, options)
     const masks = [...ids.keys()].filter((place) => ids[place] === tokenizer.maskTokenId)
@@ -82,7 +82,10 @@ export function createFillMask(session: Session<ElectraForMaskedLM>): FillMaskPi
     return masks.length === 1 ? (filled[0] as FilledMask[]) : filled
   }
 
-  async function call(inputs: string | readonly string[], options: FillMaskOptions = {}): Promise<object> {
+  async function call(
+    inputs: string | readonly string[],
+    options: FillMaskPipelineOptions = {},
+  ): Promise<object> {
     checkOptionNames(task, options, ['top_k', 'max_length'])
     const most = topOption(task, options.top_k, 5)
     return session.each(inputs, (text) => fill(text, most, options))

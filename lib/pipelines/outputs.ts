@@ -1,13 +1,14 @@
 /** One forward pass over gathered sequences, and its numbers sorted out by sequence. The tensors are freed, the event loop stays free. */
-import type {
-  ElectraForMaskedLM,
-  ElectraForMultipleChoice,
-  ElectraForPreTraining,
-  ElectraForQuestionAnswering,
-  ElectraForSequenceClassification,
-  ElectraForTokenClassification,
-  ElectraModel,
-  RaggedInput,
+import {
+  ElectraForJointQuestionAnswering,
+  type ElectraForMaskedLM,
+  type ElectraForMultipleChoice,
+  type ElectraForPreTraining,
+  type ElectraForQuestionAnswering,
+  type ElectraForSequenceClassification,
+  type ElectraForTokenClassification,
+  type ElectraModel,
+  type RaggedInput,
 } from '../electra/index.js'
 import type { Outputs } from '../tasks/task.js'
 import { scope, type Tensor } from '../tensor/index.js'
@@ -92,9 +93,15 @@ export function hiddenStates(body: ElectraModel): RunBatch<Float32Array> {
     )
 }
 
-/** `start` and `end` of each sequence, a logit a token. */
-export function answerLogits(model: ElectraForQuestionAnswering): RunBatch<Outputs> {
+/** Of each sequence what `bestAnswers` takes: `start` and `end`, a logit a token; of the original's head its beams. */
+export function answerOutputs(
+  model: ElectraForQuestionAnswering | ElectraForJointQuestionAnswering,
+): RunBatch<Outputs> {
   return async (batch) => {
+    if (model instanceof ElectraForJointQuestionAnswering) {
+      const found = await model.beams(inputOf(batch))
+      return found.map(({ beams, unanswerable }) => ({ beams, unanswerable: Float32Array.of(unanswerable) }))
+    }
     const [starts, ends] = await scope(() => {
       const { startLogits, endLogits } = model.forward(inputOf(batch))
       return Promise.all([startLogits, endLogits].map((logits) => logits.data() as Promise<Float32Array>))

@@ -1,11 +1,11 @@
 /** `question-answering`: answers as slices of a context of any length, read in windows. */
-import type { ElectraForQuestionAnswering } from '../electra/index.js'
+import type { ElectraForJointQuestionAnswering, ElectraForQuestionAnswering } from '../electra/index.js'
 import { type AnswerWindow, answerWindows, bestAnswers } from '../tasks/answers.js'
 import { checkOptionNames, refuse, textInput, wholeOption } from './options.js'
-import { answerLogits } from './outputs.js'
+import { answerOutputs } from './outputs.js'
 import type { PipelineBase, Session } from './session.js'
 
-export interface QuestionAnsweringOptions {
+export interface QuestionAnsweringPipelineOptions {
   /** Answers to give, the best first. Default 1. */
   readonly top_k?: number | undefined
   /** Tokens of an answer at most. Default 15. */
@@ -29,7 +29,7 @@ export interface QuestionAnswer {
   readonly end: number
 }
 
-type Best = QuestionAnsweringOptions & { readonly top_k?: 1 | undefined }
+type Best = QuestionAnsweringPipelineOptions & { readonly top_k?: 1 | undefined }
 
 export interface QuestionAnsweringPipeline extends PipelineBase {
   /** The best answer. */
@@ -38,13 +38,13 @@ export interface QuestionAnsweringPipeline extends PipelineBase {
   (
     question: string,
     context: string,
-    options?: QuestionAnsweringOptions,
+    options?: QuestionAnsweringPipelineOptions,
   ): Promise<QuestionAnswer | QuestionAnswer[]>
   /** The same for each question, with its own context or all with one. */
   (
     questions: readonly string[],
     contexts: string | readonly string[],
-    options?: QuestionAnsweringOptions,
+    options?: QuestionAnsweringPipelineOptions,
   ): Promise<(QuestionAnswer | QuestionAnswer[])[]>
 }
 
@@ -58,14 +58,14 @@ const optionNames = [
 ]
 
 export function createQuestionAnswering(
-  session: Session<ElectraForQuestionAnswering>,
+  session: Session<ElectraForQuestionAnswering | ElectraForJointQuestionAnswering>,
 ): QuestionAnsweringPipeline {
   const { task, model, tokenizer, maxLength: longest } = session
-  const submit = session.gathered(answerLogits(model))
+  const submit = session.gathered(answerOutputs(model))
 
-  function settings(options: QuestionAnsweringOptions) {
+  function settings(options: QuestionAnsweringPipelineOptions) {
     checkOptionNames(task, options, optionNames)
-    const whole = (name: keyof QuestionAnsweringOptions, least: number, fallback: number): number =>
+    const whole = (name: keyof QuestionAnsweringPipelineOptions, least: number, fallback: number): number =>
       wholeOption(task, name, options[name] as number | undefined, least, fallback)
     const maxLength = whole('max_seq_len', 1, Math.min(384, longest))
     if (maxLength > longest)
@@ -99,7 +99,7 @@ export function createQuestionAnswering(
   async function call(
     questions: string | readonly string[],
     contexts: string | readonly string[],
-    options: QuestionAnsweringOptions = {},
+    options: QuestionAnsweringPipelineOptions = {},
   ): Promise<object> {
     const checked = settings(options)
     const isList = Array.isArray(contexts)

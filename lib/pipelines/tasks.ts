@@ -1,5 +1,6 @@
 /** The tasks by name: which models each takes, how its pipeline is made, and which task a model folder is for. */
 import {
+  ElectraForJointQuestionAnswering,
   ElectraForMaskedLM,
   ElectraForMultipleChoice,
   ElectraForPreTraining,
@@ -72,6 +73,7 @@ export const architectures: Readonly<
   ElectraForSequenceClassification: { model: ElectraForSequenceClassification, task: 'text-classification' },
   ElectraForTokenClassification: { model: ElectraForTokenClassification, task: 'token-classification' },
   ElectraForQuestionAnswering: { model: ElectraForQuestionAnswering, task: 'question-answering' },
+  ElectraForJointQuestionAnswering: { model: ElectraForJointQuestionAnswering, task: 'question-answering' },
   ElectraForMaskedLM: { model: ElectraForMaskedLM, task: 'fill-mask' },
   ElectraForPreTraining: { model: ElectraForPreTraining, task: 'replaced-token-detection' },
   ElectraForMultipleChoice: { model: ElectraForMultipleChoice, task: 'text-ranking' },
@@ -101,7 +103,7 @@ export const tasks: Readonly<Record<PipelineTask, TaskEntry>> = {
     remedy: fineTune,
   },
   'question-answering': {
-    models: ['ElectraForQuestionAnswering'],
+    models: ['ElectraForQuestionAnswering', 'ElectraForJointQuestionAnswering'],
     create: createQuestionAnswering,
     remedy: fineTune,
   },

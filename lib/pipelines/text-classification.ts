@@ -14,7 +14,7 @@ export type TextInput = string | { readonly text: string; readonly text_pair?: s
 
 export type ScoreFunction = 'softmax' | 'sigmoid' | 'none'
 
-export interface TextClassificationOptions extends WindowOptions {
+export interface TextClassificationPipelineOptions extends WindowOptions {
   /** How many labels to give, the best first; null for all. Default 1. */
   readonly top_k?: number | null | undefined
   /**
@@ -31,14 +31,17 @@ export interface ClassScore {
 
 export interface TextClassificationPipeline extends PipelineBase {
   /** The best labels of a text, in a list. */
-  (text: TextInput, options?: TextClassificationOptions): Promise<ClassScore[]>
+  (text: TextInput, options?: TextClassificationPipelineOptions): Promise<ClassScore[]>
   /** The best label of each text. */
   (
     texts: readonly TextInput[],
-    options?: TextClassificationOptions & { readonly top_k?: 1 | undefined },
+    options?: TextClassificationPipelineOptions & { readonly top_k?: 1 | undefined },
   ): Promise<ClassScore[]>
   /** A list for each text, unless `top_k` is 1. */
-  (texts: readonly TextInput[], options?: TextClassificationOptions): Promise<ClassScore[] | ClassScore[][]>
+  (
+    texts: readonly TextInput[],
+    options?: TextClassificationPipelineOptions,
+  ): Promise<ClassScore[] | ClassScore[][]>
 }
 
 const optionNames = ['top_k', 'function_to_apply', ...windowOptionNames]
@@ -96,7 +99,7 @@ export function createTextClassification(
 
   async function classify(
     inputs: TextInput | readonly TextInput[],
-    options: TextClassificationOptions = {},
+    options: TextClassificationPipelineOptions = {},
   ): Promise<ClassScore[] | ClassScore[][]> {
     checkOptionNames(task, options, optionNames)
     const most = topOption(task, options.top_k, 1)

@@ -22,7 +22,7 @@ import { type SamplingSettings, sampleToken } from './sampling.js'
 import type { PipelineBase, Session } from './session.js'
 import { framingOf, type TextTokens, tokensOf, type WindowOptions, windowRoom } from './windows.js'
 
-export interface TextInfillingOptions extends Pick<WindowOptions, 'max_length'> {
+export interface TextInfillingPipelineOptions extends Pick<WindowOptions, 'max_length'> {
   /** Parts of the text to write anew, [start, end) in UTF-16 units: every token that they touch. */
   readonly spans?: readonly (readonly [number, number])[] | undefined
   /** The chance of every other token to be taken out and drawn anew in a round. Default 0. */
@@ -49,11 +49,11 @@ export interface InfilledText {
 
 export interface TextInfillingPipeline extends PipelineBase {
   /** The versions of a text. */
-  (text: string, options?: TextInfillingOptions): Promise<InfilledText[]>
-  (texts: readonly string[], options?: TextInfillingOptions): Promise<InfilledText[][]>
+  (text: string, options?: TextInfillingPipelineOptions): Promise<InfilledText[]>
+  (texts: readonly string[], options?: TextInfillingPipelineOptions): Promise<InfilledText[][]>
 }
 
-type Spans = NonNullable<TextInfillingOptions['spans']>
+type Spans = NonNullable<TextInfillingPipelineOptions['spans']>
 
 interface Settings extends SamplingSettings {
   readonly spans: Spans
@@ -78,7 +78,7 @@ const optionNames = [
 /** Versions of a text have numbers of their own; this many at most. */
 const mostVersions = 2 ** 20
 
-function settingsOf(task: string, options: TextInfillingOptions): Settings {
+function settingsOf(task: string, options: TextInfillingPipelineOptions): Settings {
   checkOptionNames(task, options, optionNames)
   const { spans = [] } = options
   const isSpan = (span: unknown): boolean =>
@@ -169,7 +169,7 @@ export function createTextInfilling(session: Session<ElectraForMaskedLM>): TextI
 
   async function call(
     inputs: string | readonly string[],
-    options: TextInfillingOptions = {},
+    options: TextInfillingPipelineOptions = {},
   ): Promise<object> {
     const settings = settingsOf(task, options)
     const { room } = windowRoom(session, framing.before.length + framing.after.length, options)

@@ -17,7 +17,7 @@ import { choiceLogits, hiddenStates, sequenceLogits } from './outputs.js'
 import type { PipelineBase, Session } from './session.js'
 import { pairWindows, type WindowOptions, windowOptionNames } from './windows.js'
 
-export interface TextRankingOptions extends WindowOptions {
+export interface TextRankingPipelineOptions extends WindowOptions {
   /** Candidates to give, the best first. Default null: all. */
   readonly top_k?: number | null | undefined
   /** Also give the candidates' texts. Default false. */
@@ -39,7 +39,7 @@ export interface RankedText {
 }
 
 export interface TextRankingPipeline extends PipelineBase {
-  (query: string, candidates: readonly string[], options?: TextRankingOptions): Promise<RankedText[]>
+  (query: string, candidates: readonly string[], options?: TextRankingPipelineOptions): Promise<RankedText[]>
 }
 
 /** Names of the label that says that a pair fits, in lower case. */
@@ -75,7 +75,11 @@ function fittingLabel(
 }
 
 /** Scores of candidates. */
-type Score = (query: string, candidates: readonly string[], options: TextRankingOptions) => Promise<number[]>
+type Score = (
+  query: string,
+  candidates: readonly string[],
+  options: TextRankingPipelineOptions,
+) => Promise<number[]>
 
 const best = (rows: readonly Float32Array[], score: (row: Float32Array) => number): number =>
   rows.reduce((most, row) => Math.max(most, score(row)), Number.NEGATIVE_INFINITY)
@@ -138,7 +142,7 @@ export function createTextRanking(session: Session): TextRankingPipeline {
   async function rank(
     query: string,
     candidates: readonly string[],
-    options: TextRankingOptions = {},
+    options: TextRankingPipelineOptions = {},
   ): Promise<RankedText[]> {
     checkOptionNames(task, options, ['top_k', 'return_documents', 'label', ...windowOptionNames])
     const most = topOption(task, options.top_k, Number.POSITIVE_INFINITY)

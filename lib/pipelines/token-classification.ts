@@ -14,15 +14,15 @@ import { tokenLogits } from './outputs.js'
 import type { PipelineBase, Session } from './session.js'
 import { bestPlaces, textWindows, tokensOf, type WindowOptions, windowOptionNames } from './windows.js'
 
-export interface TokenClassificationOptions extends WindowOptions {
+export interface TokenClassificationPipelineOptions extends WindowOptions {
   /** Default 'none': each token by itself. */
   readonly aggregation_strategy?: AggregationStrategy | undefined
   /** Labels that are left out; of entities their types, without B- and I-. Default ['O']. */
   readonly ignore_labels?: readonly string[] | undefined
 }
 
-type Tokens = TokenClassificationOptions & { readonly aggregation_strategy?: 'none' | undefined }
-type Groups = TokenClassificationOptions & {
+type Tokens = TokenClassificationPipelineOptions & { readonly aggregation_strategy?: 'none' | undefined }
+type Groups = TokenClassificationPipelineOptions & {
   readonly aggregation_strategy: Exclude<AggregationStrategy, 'none'>
 }
 
@@ -59,7 +59,7 @@ export function createTokenClassification(
 
   async function classify(
     inputs: string | readonly string[],
-    options: TokenClassificationOptions = {},
+    options: TokenClassificationPipelineOptions = {},
   ): Promise<object> {
     checkOptionNames(task, options, optionNames)
     const { ignore_labels: ignored = ['O'] } = options

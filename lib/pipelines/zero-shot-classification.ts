@@ -12,7 +12,7 @@ import type { PipelineBase, Session } from './session.js'
 import { meanLogits } from './text-classification.js'
 import { pairWindows, type WindowOptions, windowOptionNames } from './windows.js'
 
-export interface ZeroShotOptions extends WindowOptions {
+export interface ZeroShotClassificationPipelineOptions extends WindowOptions {
   /** Where `{}` stands, the label comes. Default 'This example is {}.' */
   readonly hypothesis_template?: string | undefined
   /** Several labels may fit: each is scored by itself. Default false: the scores sum to 1. */
@@ -30,12 +30,12 @@ export interface ZeroShotClassificationPipeline extends PipelineBase {
   (
     text: string,
     candidateLabels: string | readonly string[],
-    options?: ZeroShotOptions,
+    options?: ZeroShotClassificationPipelineOptions,
   ): Promise<ZeroShotResult>
   (
     texts: readonly string[],
     candidateLabels: string | readonly string[],
-    options?: ZeroShotOptions,
+    options?: ZeroShotClassificationPipelineOptions,
   ): Promise<ZeroShotResult[]>
 }
 
@@ -76,7 +76,7 @@ export function createZeroShotClassification(
   async function classify(
     inputs: string | readonly string[],
     candidateLabels: string | readonly string[],
-    options: ZeroShotOptions = {},
+    options: ZeroShotClassificationPipelineOptions = {},
   ): Promise<ZeroShotResult | ZeroShotResult[]> {
     checkOptionNames(task, options, ['hypothesis_template', 'multi_label', ...windowOptionNames])
     const { hypothesis_template: template = 'This example is {}.', multi_label: isMultiple = false } = options

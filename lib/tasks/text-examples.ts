@@ -37,8 +37,17 @@ export interface TextExamples {
   readonly skipped: readonly SkippedRow[]
 }
 
-const textColumns = ['text', 'sentence', 'text_a', 'sentence1', 'premise', 'question1']
-const pairColumns = ['text_b', 'sentence2', 'hypothesis', 'question2']
+/** Columns of texts by their usual names, the first that is there. */
+export const textColumns: readonly string[] = [
+  'text',
+  'sentence',
+  'text_a',
+  'sentence1',
+  'premise',
+  'question1',
+]
+/** Columns of second texts. */
+export const pairColumns: readonly string[] = ['text_b', 'sentence2', 'hypothesis', 'question2']
 const labelColumns = ['label', 'labels']
 
 const firstOf = (names: readonly string[], { columns }: TaskTable): string | undefined =>

@@ -44,7 +44,11 @@ t.test('labels and scores are the softmax of the logits, in the shapes of transf
       t.ok(Math.abs(score - (wanted[i]?.score ?? 0)) < tolerance, what)
     })
   }
-  near(await classify(texts), expected.map(([best]) => best!), 'texts: the best of each, flat')
+  near(
+    await classify(texts),
+    expected.map(([best]) => best!),
+    'texts: the best of each, flat',
+  )
   near(await classify(texts[0] as string), [expected[0]![0]!], 'a text: a list of one')
   near(await classify(texts[0] as string, { top_k: 2 }), expected[0]!.slice(0, 2), 'top_k')
   near(await classify(texts[0] as string, { top_k: null }), expected[0]!, 'all')

@@ -28,7 +28,10 @@ const unit = (vector: readonly number[]): number[] => {
 }
 
 /** The last layer of each row, from the model alone. */
-async function statesOf(folder: string, rows: readonly (readonly number[] | Int32Array)[]): Promise<number[][][]> {
+async function statesOf(
+  folder: string,
+  rows: readonly (readonly number[] | Int32Array)[],
+): Promise<number[][][]> {
   const model = await ElectraForPreTraining.fromPretrained(folder, { device: 'cpu' })
   const states = rows.map((row) => {
     return model.electra.forward({ inputIds: [row] }).lastHiddenState.toArray() as number[][]
@@ -116,7 +119,10 @@ t.test('numbers that do not make the dimensions are refused', (t) => {
 t.test('ranking by embeddings: the cosine of mean vectors', async (t) => {
   const folder = await saveModel(t, ElectraForPreTraining)
   await using rank = await pipeline('text-ranking', folder, { device: 'cpu' })
-  const [query, ...candidates] = ['who ate the fish', ...texts, 'the chef ate the fish'] as [string, ...string[]]
+  const [query, ...candidates] = ['who ate the fish', ...texts, 'the chef ate the fish'] as [
+    string,
+    ...string[],
+  ]
   const vectors = (await statesOf(folder, tokenizer([query, ...candidates]).inputIds)).map((rows) =>
     unit(mean(rows)),
   )
@@ -174,7 +180,9 @@ t.test('ranking by a head for pairs: the label that fits, the number, or the cho
   const model = await ElectraForMultipleChoice.fromPretrained(folder, { device: 'cpu' })
   const logits = pairs.map(({ inputIds, tokenTypeIds }) =>
     Math.max(
-      ...(model.forward({ inputIds: [inputIds], tokenTypeIds: [tokenTypeIds] }).logits.toArray() as number[][])[0]!,
+      ...(
+        model.forward({ inputIds: [inputIds], tokenTypeIds: [tokenTypeIds] }).logits.toArray() as number[][]
+      )[0]!,
     ),
   )
   model.dispose()

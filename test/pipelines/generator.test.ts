@@ -79,7 +79,11 @@ t.test('infilling at temperature 0 takes the best token at each place, from the 
   const text = 'The CHEF [MASK] the [MASK] [MASK], naïve 🚢!'
   const ids = [...tokenizer(text).inputIds[0]!]
   const words: string[] = []
-  for (let place = ids.indexOf(tokenizer.maskTokenId); place >= 0; place = ids.indexOf(tokenizer.maskTokenId)) {
+  for (
+    let place = ids.indexOf(tokenizer.maskTokenId);
+    place >= 0;
+    place = ids.indexOf(tokenizer.maskTokenId)
+  ) {
     const [probabilities] = await probabilitiesOf(folder, ids)
     const allowed = probabilities!.map((probability, id) => (id < 6 ? 0 : probability))
     ids[place] = allowed.indexOf(Math.max(...allowed))
@@ -108,7 +112,10 @@ t.test('the same seed writes the same text, whoever else is served; another seed
   t.equal(new Set(alone.map(({ generated_text }) => generated_text)).size, 3, 'versions differ')
   const [again] = await Promise.all([
     infill(text, options),
-    infill(Array.from({ length: 20 }, () => text), { seed: 3 }),
+    infill(
+      Array.from({ length: 20 }, () => text),
+      { seed: 3 },
+    ),
     infill(textOf(70), { mask_probability: 0.1 }),
   ])
   t.same(again, alone)
@@ -140,7 +147,9 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
   await t.rejects(infill(text, { spans: [[3, 3]] }), { message: /start before end/ })
   await t.rejects(infill(text, { spans: 5 } as never), { message: /spans: 5/ })
   await t.rejects(infill('[MASK]', { top_p: 0 }), { message: /top_p is 0/ })
-  await t.rejects(infill('[MASK]', { temperature: -1 }), { message: /temperature is -1; expected a number of 0/ })
+  await t.rejects(infill('[MASK]', { temperature: -1 }), {
+    message: /temperature is -1; expected a number of 0/,
+  })
 })
 
 t.test('the largest numbers: as sorting gives them, ties by place', (t) => {
@@ -170,9 +179,19 @@ t.test('a draw falls on a token as often as its probability says', (t) => {
   const odds = softmaxOf(logits)
   t.ok(isNear(frequencies({}), odds))
   t.ok(isNear(frequencies({ temperature: 2 }), softmaxOf(logits.map((logit) => logit / 2))))
-  t.ok(isNear(frequencies({ topK: 2 }), [0, odds[1]!, odds[2]!, 0, 0, 0].map((p) => p / (odds[1]! + odds[2]!))))
+  t.ok(
+    isNear(
+      frequencies({ topK: 2 }),
+      [0, odds[1]!, odds[2]!, 0, 0, 0].map((p) => p / (odds[1]! + odds[2]!)),
+    ),
+  )
   t.ok(isNear(frequencies({ topP: 0.5 }), [0, 0, 1, 0, 0, 0]), 'the best has more than half')
-  t.ok(isNear(frequencies({ topP: 0.6 }), [0, odds[1]!, odds[2]!, 0, 0, 0].map((p) => p / (odds[1]! + odds[2]!))))
+  t.ok(
+    isNear(
+      frequencies({ topP: 0.6 }),
+      [0, odds[1]!, odds[2]!, 0, 0, 0].map((p) => p / (odds[1]! + odds[2]!)),
+    ),
+  )
   t.ok(isNear(frequencies({ temperature: 0 }), [0, 0, 1, 0, 0, 0]))
   t.end()
 })

@@ -3,6 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import {
+  ElectraForJointQuestionAnswering,
   ElectraForMaskedLM,
   ElectraForMultipleChoice,
   ElectraForPreTraining,
@@ -28,6 +29,7 @@ const classes: readonly [ModelClass<ElectraPreTrainedModel>, task: string][] = [
   [ElectraForSequenceClassification, 'text-classification'],
   [ElectraForTokenClassification, 'token-classification'],
   [ElectraForQuestionAnswering, 'question-answering'],
+  [ElectraForJointQuestionAnswering, 'question-answering'],
   [ElectraForMaskedLM, 'fill-mask'],
   [ElectraForPreTraining, 'replaced-token-detection'],
   [ElectraForMultipleChoice, 'text-ranking'],
@@ -67,25 +69,28 @@ t.test('64 calls at once give what 64 calls one by one give, of any lengths, in 
   }
 })
 
-t.test('the event loop turns while a long list is worked on, and other calls are served meanwhile', async (t) => {
-  const folder = await saveModel(t, ElectraForSequenceClassification)
-  await using classify = await pipeline('text-classification', folder, { device: 'cpu', batchTokens: 512 })
-  let turns = 0
-  let isDone = false
-  const count = (): void => {
-    turns++
-    if (!isDone) setImmediate(count)
-  }
-  setImmediate(count)
-  const many = classify(Array.from({ length: 3000 }, (_, i) => textOf(6, i))).then((results) => {
-    isDone = true
-    return results
-  })
-  t.equal((await classify('the red boat')).length, 1)
-  t.notOk(isDone, 'a short call does not wait for a long one')
-  t.equal((await many).length, 3000)
-  t.ok(turns > 20, `${turns} turns`)
-})
+t.test(
+  'the event loop turns while a long list is worked on, and other calls are served meanwhile',
+  async (t) => {
+    const folder = await saveModel(t, ElectraForSequenceClassification)
+    await using classify = await pipeline('text-classification', folder, { device: 'cpu', batchTokens: 512 })
+    let turns = 0
+    let isDone = false
+    const count = (): void => {
+      turns++
+      if (!isDone) setImmediate(count)
+    }
+    setImmediate(count)
+    const many = classify(Array.from({ length: 1500 }, (_, i) => textOf(6, i))).then((results) => {
+      isDone = true
+      return results
+    })
+    t.equal((await classify('the red boat')).length, 1)
+    t.notOk(isDone, 'a short call does not wait for a long one')
+    t.equal((await many).length, 1500)
+    t.ok(turns > 20, `${turns} turns`)
+  },
+)
 
 t.test('dispose waits for what runs, frees everything, and later calls are refused', async (t) => {
   const before = memoryStats(cpu).tensors
@@ -93,9 +98,10 @@ t.test('dispose waits for what runs, frees everything, and later calls are refus
   for (const [at, [Class]] of classes.entries()) {
     const folder = await saveModel(t, Class)
     const opened = (await pipeline(folder, { device: 'cpu' })) as TextClassificationPipeline
-    const given: unknown[] = { 'question-answering': ['what', 'a boat'], 'text-ranking': ['what', ['a boat']] }[
-      classifiers[at] as string
-    ] ?? ['a [MASK] boat']
+    const given: unknown[] = {
+      'question-answering': ['what', 'a boat'],
+      'text-ranking': ['what', ['a boat']],
+    }[classifiers[at] as string] ?? ['a [MASK] boat']
     const call = opened as unknown as (...given: unknown[]) => Promise<unknown>
     const running = call(...given)
     const ended = opened.dispose()
@@ -110,7 +116,8 @@ t.test('dispose waits for what runs, frees everything, and later calls are refus
 t.test('calls leave no tensors', async (t) => {
   const folder = await saveModel(t, ElectraForMaskedLM)
   await using infill = await pipeline('text-infilling', folder, { device: 'cpu' })
-  await infill('a [MASK] boat')
+  // Weights' copies for products are made with the second use.
+  await infill('a [MASK] boat', { rounds: 2 })
   const before = memoryStats(cpu).tensors
   const results: InfilledText[][] = await infill(['a [MASK] boat', 'the [MASK] [MASK]'], { rounds: 2 })
   t.equal(results.length, 2)
@@ -129,7 +136,10 @@ t.test('what cannot be opened says why, and leaves nothing behind', async (t) =>
   })
   await t.rejects(open('constructor'), { code: 'ERR_ARGUMENT' })
   for (const [task, message] of [
-    ['text-classification', /holds ElectraForPreTraining, expected ElectraForSequenceClassification; fine-tune/],
+    [
+      'text-classification',
+      /holds ElectraForPreTraining, expected ElectraForSequenceClassification; fine-tune/,
+    ],
     ['fill-mask', /expected ElectraForMaskedLM; give the folder of a generator/],
     ['text-infilling', /expected ElectraForMaskedLM/],
   ] as const)
@@ -153,7 +163,9 @@ t.test('what cannot be opened says why, and leaves nothing behind', async (t) =>
   writeFileSync(vocabularyFile, `${readFileSync(vocabularyFile, 'utf8')}extra\n`)
   await t.rejects(pipeline(folder, { device: 'cpu' }), {
     code: 'ERR_CONFIG',
-    message: new RegExp(`the tokenizer has ${vocabulary.length + 1} tokens and the model ${vocabulary.length}`),
+    message: new RegExp(
+      `the tokenizer has ${vocabulary.length + 1} tokens and the model ${vocabulary.length}`,
+    ),
   })
   t.equal(memoryStats(cpu).tensors, before)
   t.equal(tokenizer.vocabularySize, vocabulary.length)

@@ -1,5 +1,5 @@
 /** Model folders with random weights and a small vocabulary, for the tests of pipelines. */
-import { mkdirSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import {
@@ -13,7 +13,8 @@ import {
 } from 'voltaic'
 
 const letters = 'abcdefghijklmnopqrstuvwxyz0123456789'.split('')
-const words = 'the a chef cooked ate meal fish boat was in on red green film good bad who what where and'.split(' ')
+const words =
+  'the a chef cooked ate meal fish boat was in on red green film good bad who what where and'.split(' ')
 
 /** Letters as words and as continuations, some words, marks, accents (which lower-casing takes off), Chinese, emoji. */
 export const vocabulary: readonly string[] = [
@@ -42,6 +43,15 @@ export function tinyConfig(options: Partial<ElectraConfig> = {}): ElectraConfig 
   })
 }
 
+const folders = new WeakMap<Test, string>()
+
+/** A test's own folder, empty at first. (tap empties it whenever it is asked.) */
+export function folderOf(t: Test): string {
+  const folder = folders.get(t) ?? t.testdir()
+  folders.set(t, folder)
+  return folder
+}
+
 /** Writes a model folder with random weights; gives its path. */
 export async function saveModel<M extends ElectraPreTrainedModel>(
   t: Test,
@@ -49,8 +59,7 @@ export async function saveModel<M extends ElectraPreTrainedModel>(
   options: Partial<ElectraConfig> = {},
   change: (model: M) => void = () => undefined,
 ): Promise<string> {
-  const folder = join(t.testdir(), 'model')
-  mkdirSync(folder, { recursive: true })
+  const folder = mkdtempSync(join(folderOf(t), 'model-'))
   const model = new Class(tinyConfig(options), { seed: 5, device: 'cpu' })
   change(model)
   await model.savePretrained(folder, { files: tokenizerFiles(tokenizer.specification) })

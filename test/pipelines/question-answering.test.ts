@@ -1,7 +1,7 @@
 /** question-answering with a model whose answers are known: its encoder passes words on, its head looks for two of them. */
 import t from 'tap'
-import { createDraws, randomSite } from '../../dist/data/random.js'
 import { ElectraForQuestionAnswering, type ElectraPreTrainedModel, pipeline } from 'voltaic'
+import { createDraws, randomSite } from '../../dist/data/random.js'
 import { saveModel, textOf, tokenizer, vocabulary } from './models.js'
 
 /** Every word's last state is the word's own vector: ±1 at random, so that the words' vectors are far from each other. */
@@ -19,7 +19,8 @@ function rig(start: string, end: string) {
       if (/LayerNorm\.weight$/.test(name)) parameter.assign(new Float32Array(size).fill(1))
       else if (/word_embeddings\.weight$/.test(name))
         parameter.assign(Float32Array.from(vocabulary.flatMap((_, id) => [...vectorOf(id)])))
-      else if (name === 'qa_outputs.weight') parameter.assign(Float32Array.from([...startVector!, ...endVector!]))
+      else if (name === 'qa_outputs.weight')
+        parameter.assign(Float32Array.from([...startVector!, ...endVector!]))
       else parameter.assign(new Float32Array(size))
     }
   }

@@ -99,7 +99,9 @@ t.test('a long text: each token from the window where it has most context', asyn
       const place = token - starts[w]!
       return Math.min(place, length - 1 - place) + 0.01 * length
     })
-    const held = sides.map((side, w) => (token >= starts[w]! && token < starts[w]! + windows[w]!.length ? side : -1))
+    const held = sides.map((side, w) =>
+      token >= starts[w]! && token < starts[w]! + windows[w]!.length ? side : -1,
+    )
     const window = held.indexOf(Math.max(...held))
     t.ok(Math.abs(score - scores[window]![token - starts[window]!]!) < tolerance, `token ${token}`)
     t.same([start, end], [...encoded.offsetsMapping![0]!.subarray(2 * token, 2 * token + 2)])
