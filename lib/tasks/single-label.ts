@@ -57,9 +57,10 @@ export interface SingleLabelSettings {
   readonly calibration?: Calibration | undefined
 }
 
-/** The configuration of a head with these labels. */
+/** The configuration of a classifier with these labels. */
 export function labelsConfig(labels: readonly string[]): Partial<ElectraConfig> {
   return {
+    architectures: ['ElectraForSequenceClassification'],
     numLabels: labels.length,
     id2label: Object.fromEntries(labels.entries()),
     label2id: Object.fromEntries(labels.map((label, id) => [label, id])),

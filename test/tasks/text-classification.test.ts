@@ -390,11 +390,8 @@ t.test(
     const before = task.decode(examples, features, outputs)
     t.same(task.metrics(examples, before).accuracy, 0.5, 'nothing is rejected yet')
     const added = task.calibrate!(examples, features, outputs)
-    const config = smallConfig({
-      ...task.config,
-      ...added,
-      architectures: ['ElectraForSequenceClassification'],
-    })
+    // As the configuration of a pre-trained folder becomes that of the fine-tuned one.
+    const config = smallConfig({ architectures: ['ElectraForPreTraining'], ...task.config, ...added })
     t.match(config.extra, { voltaic_calibration: { temperature: 0.05, out_of_scope_label: 'oos' } })
     t.same(kindOptionsOf(config), { outOfScope: 'oos' })
     const restored = textClassification(kindOptionsOf(config)).restore(config)
