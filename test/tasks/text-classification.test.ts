@@ -1,7 +1,12 @@
 /** Classification of texts: what is read and learned, what the model gets, what comes out, and what is refused. */
+import fc from 'fast-check'
 import t from 'tap'
 import { ElectraForSequenceClassification } from '../../dist/electra/index.js'
-import { defineElectraConfig } from '../../dist/formats/electra-config.js'
+import {
+  defineElectraConfig,
+  formatElectraConfig,
+  parseElectraConfig,
+} from '../../dist/formats/electra-config.js'
 import {
   kindOptionsOf,
   type TaskKindOptions,
@@ -215,6 +220,27 @@ t.test('predictions, metrics, report and record', async (t) => {
     prediction: 'y',
     score: predictions[1]!.score,
   })
+})
+
+t.test('any names: through config.json and back they are the same classes', async (t) => {
+  const name = fc.oneof(
+    fc.string({ unit: 'grapheme', minLength: 1 }).filter((text) => text.trim() === text && text !== ''),
+    fc.constantFrom('__proto__', 'constructor', '0', '10', '9', 'LABEL_1'),
+  )
+  fc.assert(
+    fc.property(fc.uniqueArray(name, { minLength: 2, maxLength: 6 }), fc.boolean(), (names, areSeveral) => {
+      const kind = textClassification()
+      const examples = names.map((label, line) => ({ text: 'a', label: areSeveral ? [label] : label, line }))
+      const task = kind.learn(examples)
+      const saved = formatElectraConfig(smallConfig(task.config))
+      const restored = kind.restore(parseElectraConfig(JSON.parse(saved), 'test'))
+      const targets = (of: typeof task) =>
+        of.features(examples, tokenizer, options).map(({ target }) => JSON.stringify(target))
+      t.strictSame(targets(restored), targets(task))
+      t.equal(new Set(targets(task)).size, names.length)
+    }),
+    { numRuns: 50 },
+  )
 })
 
 t.test(
@@ -464,6 +490,10 @@ t.test('labels that do not match, files without examples, options that do not fi
   await t.rejects(kind.read(fileOf('n.tsv', 'text\tname\na\tx\n'), {}), {
     code: 'ERR_CONFIG',
     message: /no column 'label'/,
+  })
+  t.throws(() => kind.learn(examplesOf(['a', []])), {
+    code: 'ERR_CONFIG',
+    message: /no label; expected one or more/,
   })
   t.throws(() => kind.learn(examplesOf(['a', 'x'], ['b', 'x'])), {
     code: 'ERR_CONFIG',
