@@ -2,7 +2,7 @@
 //
 //   node docs/guides/town.mjs town
 //
-// writes into the folder `town`: reviews, topics, requests, similar (.tsv), sentences (.conll), questions (.json) and choices
+// writes into the folder `town`: reviews, topics, requests, ratings (.tsv), sentences (.conll), questions (.json) and choices
 // (.jsonl), each as a training and a validation file, and sentences.txt.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -163,17 +163,24 @@ function request() {
   ])()
 }
 
-// Pairs with a score from 0 to 5: the same deed, another one of the same trade, or another trade.
-function similar() {
-  const first = scene()
-  const other = pick([first, { ...first, good: pick(first.goods) }, scene()])
-  const sameDeed = other.good === first.good && other.act === first.act
-  const score = sameDeed ? 5 : other.trade === first.trade ? 3 : 0
-  const second = pick([
-    `in the ${other.place}, ${other.person} ${other.act} the ${other.good}.`,
-    `the ${other.good} were ${other.act} by the ${other.trade}.`,
+// Ratings: reviews with one to five stars.
+const stars = [
+  ['awful', 'dreadful'],
+  ['poor', 'disappointing'],
+  ['plain', 'decent'],
+  ['good', 'lovely'],
+  ['splendid', 'wonderful'],
+]
+function rating() {
+  const { trade, person, good, place } = scene()
+  const number = pick([1, 2, 3, 4, 5])
+  const word = pick(stars[number - 1])
+  const text = pick([
+    `the ${good} of ${person} the ${trade} were ${word}.`,
+    `we came to the ${place} and the ${good} were ${word}.`,
+    `${word} ${good} in the ${place} today.`,
   ])
-  return `the ${first.trade} ${first.act} the ${first.good} in the ${first.place}.\t${second}\t${score}`
+  return `${text}\t${number}`
 }
 
 // Sentences with the people and places tagged.
@@ -239,16 +246,13 @@ function paragraph(index) {
 }
 const squad = (paragraphs) => JSON.stringify({ version: '1.1', data: [{ title: 'The town', paragraphs }] })
 
-// Which of three goods belongs to the trade.
+// Which of three sentences is the one that makes sense.
 function choice() {
   const scenes = scenesApart(3)
   const label = random() % scenes.length
   const { trade, act } = scenes[label]
-  return JSON.stringify({
-    question: `the ${trade} ${act}`,
-    choices: scenes.map(({ good }) => `the ${good}.`),
-    label,
-  })
+  const choices = scenes.map(({ good }) => `the ${trade} ${act} the ${good}.`)
+  return JSON.stringify({ question: `what did the ${trade} do?`, choices, label })
 }
 
 const folder = process.argv[2] ?? 'town'
@@ -261,7 +265,7 @@ for (const [part, share] of [
   write(`reviews-${part}.tsv`, `text\tlabel\n${times(400 * share, review).join('\n')}\n`)
   write(`topics-${part}.tsv`, `text\tlabel\n${times(600 * share, topical).join('\n')}\n`)
   write(`requests-${part}.tsv`, `text\tlabel\n${times(600 * share, request).join('\n')}\n`)
-  write(`similar-${part}.tsv`, `sentence1\tsentence2\tlabel\n${times(800 * share, similar).join('\n')}\n`)
+  write(`ratings-${part}.tsv`, `text\tlabel\n${times(600 * share, rating).join('\n')}\n`)
   write(`sentences-${part}.conll`, times(400 * share, tagged).join('\n'))
   write(`questions-${part}.json`, squad(times(1600 * share, (_, index) => paragraph(`${part}-${index}`))))
   write(`choices-${part}.jsonl`, `${times(800 * share, choice).join('\n')}\n`)
