@@ -40,7 +40,7 @@ export function infilledText(
     result += text.slice(copied, start)
     const touches = copied === start && tokens.length > 0
     copied = Math.max(copied, offsets[2 * index + 1] as number)
-    const continues = continuationPrefix !== '' && word.startsWith(continuationPrefix) && /\S/u.test(result)
+    const continues = continuationPrefix !== '' && word.startsWith(continuationPrefix)
     const shown = continues ? word.slice(continuationPrefix.length) : word
     if (continues) result = result.trimEnd()
     else if (touches && !isSpace(result)) result += ' '

@@ -85,7 +85,11 @@ t.test('infilling at temperature 0 takes the best token at each place, from the 
     place = ids.indexOf(tokenizer.maskTokenId)
   ) {
     const [probabilities] = await probabilitiesOf(folder, ids)
-    const allowed = probabilities!.map((probability, id) => (id < 6 ? 0 : probability))
+    // A mask behind a word of the text begins a new word; behind another mask it may go on with that one's.
+    const mayContinue = words.length === 2
+    const allowed = probabilities!.map((probability, id) =>
+      id < 6 || (!mayContinue && vocabulary[id]!.startsWith('##')) ? 0 : probability,
+    )
     ids[place] = allowed.indexOf(Math.max(...allowed))
     words.push(vocabulary[ids[place]!]!)
   }
