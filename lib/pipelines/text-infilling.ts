@@ -197,7 +197,7 @@ export function createTextInfilling(session: Session<ElectraForMaskedLM>): TextI
         fillings.set(place, { word: tokenizer.convertIdsToTokens(id), score })
       }
     }
-    const { text, tokens: filled } = infilledText(tokens, fillings, prefix)
+    const { text, tokens: filled } = infilledText(tokens, fillings, prefix, framing.before.length)
     return { generated_text: text, tokens: filled }
   }
 

@@ -135,7 +135,11 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
   const span = [text.indexOf('red boat'), text.indexOf('red boat') + 8] as const
   const versions = await infill(text, { spans: [span], num_return_sequences: 8, rounds: 2 })
   for (const { generated_text, tokens } of versions) {
-    t.equal(tokens.length, 2)
+    // [CLS], the pieces of Ça, a comma, the: red boat are tokens 5 and 6 of the row.
+    t.same(
+      tokens.map(({ index }) => index),
+      [5, 6],
+    )
     t.ok(generated_text.startsWith(text.slice(0, span[0] - 1)))
     t.ok(generated_text.endsWith(text.slice(span[1])))
   }
@@ -158,7 +162,7 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
 
 t.test('the largest numbers: as sorting gives them, ties by place', (t) => {
   fc.assert(
-    fc.property(fc.array(fc.integer({ min: -3, max: 3 })), fc.nat(12), (numbers, most) => {
+    fc.property(fc.array(fc.integer({ min: -3, max: 3 }), { size: '+1' }), fc.nat(200), (numbers, most) => {
       const sorted = [...numbers.keys()].sort((a, b) => numbers[b]! - numbers[a]! || a - b).slice(0, most)
       t.same(largest(numbers, most), sorted)
     }),

@@ -80,6 +80,29 @@ t.test('top_k, the longest answer, no answer, lists', async (t) => {
   })
 })
 
+t.test('answers begin and end with words, unless pieces will do', async (t) => {
+  const folder = await saveModel(
+    t,
+    ElectraForQuestionAnswering,
+    { embeddingSize: 32, maxPositionEmbeddings: 512 },
+    rig('##o', '##e'),
+  )
+  await using answer = await pipeline('question-answering', folder, { device: 'cpu' })
+  const context = 'Did Boë sail? Zoë, 😀 did.'
+  // ##o ##e: both are in Boë and in Zoë, and the best span begins in either.
+  const whole = await answer(question, context, { top_k: 4 })
+  const pieces = await answer(question, context, { top_k: 4, align_to_words: false })
+  t.ok(Array.isArray(whole) && Array.isArray(pieces))
+  const words = whole as { answer: string; start: number; end: number }[]
+  for (const { answer: text, start, end } of words) {
+    t.equal(text, context.slice(start, end))
+    t.notMatch(context.slice(start - 1, start), /\p{L}/u, 'no letter before')
+    t.notMatch(context.slice(end, end + 1), /\p{L}/u, 'no letter after')
+  }
+  t.equal(new Set(words.map(({ start, end }) => `${start} ${end}`)).size, 4, 'no answer twice')
+  t.ok((pieces as { answer: string }[]).some(({ answer: text }) => text.startsWith('o')))
+})
+
 t.test('a model that finds no answer says so, when it may', async (t) => {
   const folder = await saveModel(
     t,
