@@ -2,7 +2,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { ElectraForMaskedLM, type FilledMask, pipeline } from 'voltaic'
+import { infilledText } from '../../dist/pipelines/infilled-text.js'
 import { largest, sampleToken } from '../../dist/pipelines/sampling.js'
+import { tokensOf } from '../../dist/pipelines/windows.js'
 import { saveModel, textOf, tokenizer, vocabulary } from './models.js'
 
 /** Sums in double precision on both sides; the logits are the same bits, whatever the batch. */
@@ -158,6 +160,32 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
   await t.rejects(infill('[MASK]', { temperature: -1 }), {
     message: /temperature is -1; expected a number of 0/,
   })
+})
+
+t.test('fillings stand between what stays; continuations go on, new words keep apart', (t) => {
+  const cases: [text: string, words: string[], expected: string][] = [
+    ['A [MASK][MASK]  B', ['red', 'boat'], 'A red boat  B'],
+    ['A [MASK] [MASK], B', ['boat', '##ing'], 'A boating, B'],
+    ['([MASK])', ['a'], '(a)'],
+    ['[MASK]', ['中'], '中'],
+    ['🚢[MASK]é', ['in'], '🚢iné'],
+  ]
+  for (const [text, words, expected] of cases) {
+    const tokens = tokensOf(tokenizer, text)
+    const masks = [...tokens.ids.keys()].filter((place) => tokens.ids[place] === tokenizer.maskTokenId)
+    const fillings = new Map(masks.map((place, i) => [place, { word: words[i]!, score: i }]))
+    const result = infilledText(tokens, fillings, '##', 1)
+    t.equal(result.text, expected)
+    t.same(
+      result.tokens,
+      words.map((word, i) => {
+        const shown = word.replace('##', '')
+        const start = i === 0 ? expected.indexOf(shown) : expected.lastIndexOf(shown)
+        return { index: masks[i]! + 1, word, score: i, start, end: start + shown.length }
+      }),
+    )
+  }
+  t.end()
 })
 
 t.test('the largest numbers: as sorting gives them, ties by place', (t) => {
