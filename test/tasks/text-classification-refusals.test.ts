@@ -104,4 +104,9 @@ t.test('models of other tasks', async (t) => {
     code: 'ERR_CONFIG',
     message: /one label a text/,
   })
+  const learned = smallConfig({ id2label: { 0: 'x', 1: 'oos' } })
+  t.throws(() => textClassification({ outOfScope: 'oos' }).restore(learned), {
+    code: 'ERR_CONFIG',
+    message: /the model has 'oos' as a label that it predicts/,
+  })
 })
