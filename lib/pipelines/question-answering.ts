@@ -1,6 +1,8 @@
 /** `question-answering`: answers as slices of a context of any length, read in windows. */
-import type { ElectraForJointQuestionAnswering, ElectraForQuestionAnswering } from '../electra/index.js'
-import { answerWindows, bestAnswers } from '../tasks/answers.js'
+import { ElectraForJointQuestionAnswering, type ElectraForQuestionAnswering } from '../electra/index.js'
+import { type AnswerWindow, answerWindows, bestAnswers } from '../tasks/answers.js'
+import { nullThresholdOf } from '../tasks/null-threshold.js'
+import type { Outputs } from '../tasks/task.js'
 import { checkOptionNames, refuse, textInput, wholeOption } from './options.js'
 import { answerOutputs } from './outputs.js'
 import type { PipelineBase, Session } from './session.js'
@@ -19,7 +21,10 @@ export interface QuestionAnsweringPipelineOptions {
   readonly max_question_len?: number | undefined
   /** Answers begin and end with words, not within them. Default true. */
   readonly align_to_words?: boolean | undefined
-  /** That the context has no answer is an answer too: an empty one. Default false. */
+  /**
+   * That the context has no answer is an answer too: an empty one. It comes first where it is likelier than the best one, or where the
+   * threshold says so that the model was calibrated with. Default false.
+   */
   readonly handle_impossible_answer?: boolean | undefined
 }
 
@@ -96,6 +101,22 @@ export function createQuestionAnswering(
 ): QuestionAnsweringPipeline {
   const { task, model, tokenizer, maxLength: longest } = session
   const submit = session.gathered(answerOutputs(model))
+  const threshold = nullThresholdOf(model.config)
+  const isOriginal = model instanceof ElectraForJointQuestionAnswering
+
+  /** By the threshold that the folder was saved with, in the way it was found. */
+  function isUnanswered(
+    windows: readonly AnswerWindow[],
+    outputs: readonly Outputs[],
+    threshold: number,
+  ): boolean {
+    const { answers, nullScore } = bestAnswers(windows, outputs, {
+      ranking: 'logit',
+      unanswerable: true,
+      maxContext: isOriginal,
+    })
+    return (isOriginal ? nullScore : nullScore - (answers[0]?.logit ?? 0)) > threshold
+  }
 
   function settings(options: QuestionAnsweringPipelineOptions) {
     checkOptionNames(task, options, optionNames)
@@ -121,14 +142,23 @@ export function createQuestionAnswering(
     const { topK, maxAnswerLength, isAligned, isImpossible } = options
     const text = textInput(task, 'the context', context)
     const windows = answerWindows(tokenizer, textInput(task, 'the question', question), text, options.windows)
-    const { answers, nullScore } = bestAnswers(windows, await submit(windows), {
+    const outputs = await submit(windows)
+    const { answers, nullScore } = bestAnswers(windows, outputs, {
       topK: isAligned ? Math.max(topK, fewestCandidates) : topK,
       maxAnswerLength,
     })
     const spans = answers.map(({ text, score, start, end }) => ({ answer: text, score, start, end }))
     const found = isAligned ? alignToWords(spans, tokensOf(tokenizer, text)) : spans
-    if (isImpossible || found.length === 0) found.push({ answer: '', score: nullScore, start: 0, end: 0 })
-    return found.sort((a, b) => b.score - a.score).slice(0, topK)
+    const none = { answer: '', score: nullScore, start: 0, end: 0 }
+    if (found.length === 0) return [none]
+    if (!isImpossible) return found.slice(0, topK)
+    const ranked =
+      threshold === undefined
+        ? [...found, none].sort((a, b) => b.score - a.score)
+        : isUnanswered(windows, outputs, threshold)
+          ? [none, ...found]
+          : [...found, none]
+    return ranked.slice(0, topK)
   }
 
   async function call(

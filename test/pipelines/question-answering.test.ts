@@ -117,3 +117,28 @@ t.test('a model that finds no answer says so, when it may', async (t) => {
   t.ok(none.score > 0.9)
   t.ok((await answer(question, context)).answer.length > 0, 'it must answer otherwise')
 })
+
+t.test('a calibrated threshold decides what is no answer', async (t) => {
+  const context = 'the chef ate. red green fish boat was good'
+  for (const [difference, isAnswered] of [
+    [1000, true],
+    [-1000, false],
+  ] as const) {
+    const folder = await saveModel(
+      t,
+      ElectraForQuestionAnswering,
+      {
+        embeddingSize: 32,
+        maxPositionEmbeddings: 512,
+        extra: { voltaic_calibration: { null_score_difference: difference } },
+      },
+      rig('red', '[CLS]'),
+    )
+    await using answer = await pipeline('question-answering', folder, { device: 'cpu' })
+    const options = { handle_impossible_answer: true }
+    t.equal((await answer(question, context, options)).answer !== '', isAnswered)
+    const all = (await answer(question, context, { ...options, top_k: 100 })) as { answer: string }[]
+    t.equal(all.filter(({ answer: text }) => text === '').length, 1, 'no answer is one of all')
+    t.not((await answer(question, context)).answer, '', 'without the option there is an answer')
+  }
+})
