@@ -113,6 +113,11 @@ const taskOptions: readonly TaskOption[] = [
     parse: parseWhole,
   },
   {
+    flags: '--no-align-to-words',
+    description: 'answers may begin and end within words',
+    tasks: ['question-answering'],
+  },
+  {
     flags: '--handle-impossible-answer',
     description: 'no answer is an answer too',
     tasks: ['question-answering'],
@@ -208,7 +213,8 @@ export function callOptions(
   for (const { option, tasks, isInput } of made) {
     const name = option.attributeName()
     const value = given[name]
-    if (value === undefined) continue
+    // --no-… is true where it is not given.
+    if (value === undefined || (option.negate && value === true)) continue
     if (!tasks.includes(task))
       command.error(`error: ${option.long} is for ${tasks.join(', ')}, not for ${task}`)
     if (isInput !== true) options[pipelineName(name)] = value === Number.POSITIVE_INFINITY ? null : value

@@ -2,7 +2,7 @@
 import type { TextTokens } from './windows.js'
 
 export interface InfilledToken {
-  /** The token's place in the text's tokens. */
+  /** The token's place in the row of the whole text, [CLS] included. */
   readonly index: number
   /** The piece as in the vocabulary. */
   readonly word: string
@@ -24,12 +24,14 @@ const isSpace = (text: string): boolean => /\s$/u.test(text)
 /**
  * Puts fillings in the places of tokens. A continuation (##ing) goes directly behind what stands before it; a new word that would
  * touch another filling gets a space.
- * @param fillings by the token's place
+ * @param fillings by the token's place in the text
+ * @param first where in the row the text begins
  */
 export function infilledText(
   { text, offsets }: TextTokens,
   fillings: ReadonlyMap<number, Filling>,
   continuationPrefix: string,
+  first: number,
 ): { readonly text: string; readonly tokens: InfilledToken[] } {
   const tokens: InfilledToken[] = []
   let result = ''
@@ -40,11 +42,17 @@ export function infilledText(
     result += text.slice(copied, start)
     const touches = copied === start && tokens.length > 0
     copied = Math.max(copied, offsets[2 * index + 1] as number)
-    const continues = continuationPrefix !== '' && word.startsWith(continuationPrefix) && /\S/u.test(result)
+    const continues = continuationPrefix !== '' && word.startsWith(continuationPrefix)
     const shown = continues ? word.slice(continuationPrefix.length) : word
     if (continues) result = result.trimEnd()
     else if (touches && !isSpace(result)) result += ' '
-    tokens.push({ index, word, score, start: result.length, end: result.length + shown.length })
+    tokens.push({
+      index: first + index,
+      word,
+      score,
+      start: result.length,
+      end: result.length + shown.length,
+    })
     result += shown
   }
   return { text: result + text.slice(copied), tokens }

@@ -4,10 +4,11 @@ import { type HubOptions, resolveModelFolder } from '../formats/hub.js'
 import { readModelFolder } from '../formats/model-folder.js'
 import { setThreads, VoltaicError } from '../runtime/index.js'
 import { loadTokenizer } from '../text/index.js'
-import { wholeOption } from './options.js'
+import { checkOptionNames, wholeOption } from './options.js'
 import { Session } from './session.js'
 import {
   type AnyPipeline,
+  type Architecture,
   architectures,
   type PipelineAliases,
   type Pipelines,
@@ -25,13 +26,16 @@ export interface PipelineOptions extends HubOptions, Pick<ModelOptions, 'precisi
   readonly batchTokens?: number | undefined
 }
 
-/** The class of a folder's model, and its task. */
-async function identify(folder: string): Promise<{ readonly name: string; readonly task: PipelineTask }> {
+/**
+ * The name of the class of a folder's model. Where config.json says none, as old files do, the first that is for the task: whether the
+ * weights fit it, loading will show.
+ */
+function architectureOf(folder: string, asked: PipelineTask | null): string {
   using source = readModelFolder(folder)
   const listed = source.config.architectures
   const name = listed.find((architecture) => Object.hasOwn(architectures, architecture))
-  const found = name === undefined ? undefined : architectures[name]
-  if (name !== undefined && found !== undefined) return { name, task: found.task }
+  if (name !== undefined) return name
+  if (listed.length === 0 && asked !== null) return tasks[asked].models[0] ?? 'ElectraModel'
   throw new VoltaicError(
     'ERR_CONFIG',
     `${folder}: config.json says ${listed.length === 0 ? 'no architecture' : listed.join(', ')}; expected one of ` +
@@ -39,10 +43,17 @@ async function identify(folder: string): Promise<{ readonly name: string; readon
   )
 }
 
+const taskOfArchitecture = (name: string): PipelineTask => (architectures[name] as Architecture).task
+
 /** The task that a model folder, or a model on the hub, is for. @throws as `pipeline` does */
 export async function pipelineTaskOf(nameOrFolder: string, options: HubOptions = {}): Promise<PipelineTask> {
-  return (await identify(await resolveModelFolder(nameOrFolder, ['model'], options))).task
+  return taskOfArchitecture(architectureOf(await resolveModelFolder(nameOrFolder, ['model'], options), null))
 }
+
+const optionNames = [
+  ...['device', 'precision', 'threads', 'batchTokens'],
+  ...['revision', 'cacheDir', 'localFilesOnly', 'onDownload'],
+]
 
 async function open(
   task: string | null,
@@ -50,12 +61,13 @@ async function open(
   options: PipelineOptions,
 ): Promise<AnyPipeline> {
   const asked = task === null ? null : taskOfName(task)
+  checkOptionNames('pipeline', options, optionNames)
   const { device = 'auto', precision, threads, batchTokens } = options
   wholeOption('pipeline', 'batchTokens', batchTokens, 1, 1)
   if (threads !== undefined) setThreads(threads)
   const folder = await resolveModelFolder(nameOrFolder, ['model', 'tokenizer'], options)
-  const { name, task: own } = await identify(folder)
-  const chosen = asked ?? own
+  const name = architectureOf(folder, asked)
+  const chosen = asked ?? taskOfArchitecture(name)
   const { models, create, remedy } = tasks[chosen]
   if (models.length > 0 && !models.includes(name)) {
     throw new VoltaicError(
@@ -64,7 +76,7 @@ async function open(
     )
   }
   const tokenizer = await loadTokenizer(folder)
-  const Class = (architectures[name] as (typeof architectures)[string]).model
+  const Class = (architectures[name] as Architecture).model
   const model = await Class.fromPretrained(folder, { device, precision })
   try {
     const { missing } = model.loadReport

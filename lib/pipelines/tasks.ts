@@ -66,10 +66,13 @@ type LoadableClass = {
   readonly fromPretrained: typeof ElectraPreTrainedModel.fromPretrained
 }
 
+export interface Architecture {
+  readonly model: LoadableClass
+  readonly task: PipelineTask
+}
+
 /** The models by the class name that files carry, with the task that each is for. */
-export const architectures: Readonly<
-  Record<string, { readonly model: LoadableClass; readonly task: PipelineTask }>
-> = {
+export const architectures: Readonly<Record<string, Architecture>> = {
   ElectraForSequenceClassification: { model: ElectraForSequenceClassification, task: 'text-classification' },
   ElectraForTokenClassification: { model: ElectraForTokenClassification, task: 'token-classification' },
   ElectraForQuestionAnswering: { model: ElectraForQuestionAnswering, task: 'question-answering' },

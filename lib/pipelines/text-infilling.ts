@@ -20,7 +20,14 @@ import {
 import { maskedLogits } from './outputs.js'
 import { type SamplingSettings, sampleToken } from './sampling.js'
 import type { PipelineBase, Session } from './session.js'
-import { framingOf, type TextTokens, tokensOf, type WindowOptions, windowRoom } from './windows.js'
+import {
+  framingOf,
+  type TextTokens,
+  type TextWindow,
+  tokensOf,
+  type WindowOptions,
+  windowRoom,
+} from './windows.js'
 
 export interface TextInfillingPipelineOptions extends Pick<WindowOptions, 'max_length'> {
   /** Parts of the text to write anew, [start, end) in UTF-16 units: every token that they touch. */
@@ -123,16 +130,49 @@ function shuffled(places: readonly number[], draws: Draws): number[] {
   return order
 }
 
+/** Whether a place begins a word behind text that stays: a continuation there would grow onto the word before. */
+function standsAlone(
+  { text, offsets }: TextTokens,
+  place: number,
+  fillings: ReadonlyMap<number, Filling>,
+): boolean {
+  if (place === 0) return true
+  const start = offsets[2 * place] as number
+  return (
+    !fillings.has(place - 1) &&
+    start > (offsets[2 * place - 1] as number) &&
+    /\s/u.test(text.slice(start - 1, start))
+  )
+}
+
 export function createTextInfilling(session: Session<ElectraForMaskedLM>): TextInfillingPipeline {
   const { task, model, tokenizer } = session
   const framing = framingOf(tokenizer)
   const submit = session.gathered(maskedLogits(model))
   const mask = tokenizer.maskTokenId
+  const { continuationPrefix: prefix } = tokenizer.specification
+  const ids = Int32Array.from({ length: model.config.vocabSize }, (_, id) => id)
   /** Special tokens and unused places of the vocabulary are never drawn. */
-  const banned = Int32Array.from({ length: model.config.vocabSize }, (_, id) => id).filter((id) => {
+  const never = ids.filter((id) => {
     const word = tokenizer.vocabulary[id] ?? ''
     return word === '' || tokenizer.specialTokenIds.includes(id) || /^\[unused\d+\]$/.test(word)
   })
+  const continuations = ids.filter((id) => prefix !== '' && tokenizer.vocabulary[id]?.startsWith(prefix))
+
+  /** Draws a token for a place. @param startsWord whether it may not go on with the word before */
+  async function draw(
+    window: TextWindow,
+    startsWord: boolean,
+    settings: Settings,
+    draws: Draws,
+  ): Promise<{ readonly id: number; readonly score: number }> {
+    const [logits] = (await submit([window])) as [Float32Array]
+    const allowed = logits.slice()
+    for (const id of never) allowed[id] = Number.NEGATIVE_INFINITY
+    if (startsWord) for (const id of continuations) allowed[id] = Number.NEGATIVE_INFINITY
+    const id = sampleToken(allowed, settings, draws.uniform())
+    return { id, score: softmax(logits)[id] as number }
+  }
 
   async function version(
     tokens: TextTokens,
@@ -142,8 +182,8 @@ export function createTextInfilling(session: Session<ElectraForMaskedLM>): TextI
   ): Promise<InfilledText> {
     const draws = createDraws(settings.seed, randomSite.infilling, number)
     const ids = tokens.ids.slice()
-    const always = tokensToFill(tokens, mask, settings.spans)
-    const others = [...ids.keys()].filter((place) => !always.includes(place))
+    const always = new Set(tokensToFill(tokens, mask, settings.spans))
+    const others = [...ids.keys()].filter((place) => !always.has(place))
     const fillings = new Map<number, Filling>()
     for (let round = 0; round < settings.rounds; round++) {
       const sometimes = others.filter(() => draws.uniform() < settings.maskProbability)
@@ -151,19 +191,13 @@ export function createTextInfilling(session: Session<ElectraForMaskedLM>): TextI
       if (round === 0) for (const place of places) ids[place] = mask
       for (const place of round === 0 ? places : shuffled(places, draws)) {
         ids[place] = mask
-        const [logits] = (await submit([windowRound(framing, ids, place, room)])) as [Float32Array]
-        const allowed = logits.slice()
-        for (const id of banned) allowed[id] = Number.NEGATIVE_INFINITY
-        const id = sampleToken(allowed, settings, draws.uniform())
+        const window = windowRound(framing, ids, place, room)
+        const { id, score } = await draw(window, standsAlone(tokens, place, fillings), settings, draws)
         ids[place] = id
-        fillings.set(place, {
-          word: tokenizer.convertIdsToTokens(id),
-          score: softmax(logits)[id] as number,
-        })
+        fillings.set(place, { word: tokenizer.convertIdsToTokens(id), score })
       }
     }
-    const { continuationPrefix } = tokenizer.specification
-    const { text, tokens: filled } = infilledText(tokens, fillings, continuationPrefix)
+    const { text, tokens: filled } = infilledText(tokens, fillings, prefix, framing.before.length)
     return { generated_text: text, tokens: filled }
   }
 

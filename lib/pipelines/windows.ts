@@ -132,8 +132,13 @@ export function pairWindows(
 export function bestPlaces(
   windows: readonly TextWindow[],
 ): { readonly window: number; readonly place: number }[] {
+  // Windows ascend, so those that hold a token stand together: what comes before and after is not looked at, in a long text most.
+  let from = 0
+  let to = 0
   return Array.from({ length: windows.at(-1)?.end ?? 0 }, (_, token) => {
-    const window = windowWithMostContext(windows, token)
+    while ((windows[from] as TextWindow).end <= token) from++
+    while (to < windows.length && (windows[to] as TextWindow).begin <= token) to++
+    const window = from + windowWithMostContext(windows.slice(from, to), token)
     const { first, begin } = windows[window] as TextWindow
     return { window, place: first + token - begin }
   })

@@ -2,7 +2,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { ElectraForMaskedLM, type FilledMask, pipeline } from 'voltaic'
+import { infilledText } from '../../dist/pipelines/infilled-text.js'
 import { largest, sampleToken } from '../../dist/pipelines/sampling.js'
+import { tokensOf } from '../../dist/pipelines/windows.js'
 import { saveModel, textOf, tokenizer, vocabulary } from './models.js'
 
 /** Sums in double precision on both sides; the logits are the same bits, whatever the batch. */
@@ -85,7 +87,11 @@ t.test('infilling at temperature 0 takes the best token at each place, from the 
     place = ids.indexOf(tokenizer.maskTokenId)
   ) {
     const [probabilities] = await probabilitiesOf(folder, ids)
-    const allowed = probabilities!.map((probability, id) => (id < 6 ? 0 : probability))
+    // A mask behind a word of the text begins a new word; behind another mask it may go on with that one's.
+    const mayContinue = words.length === 2
+    const allowed = probabilities!.map((probability, id) =>
+      id < 6 || (!mayContinue && vocabulary[id]!.startsWith('##')) ? 0 : probability,
+    )
     ids[place] = allowed.indexOf(Math.max(...allowed))
     words.push(vocabulary[ids[place]!]!)
   }
@@ -131,7 +137,11 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
   const span = [text.indexOf('red boat'), text.indexOf('red boat') + 8] as const
   const versions = await infill(text, { spans: [span], num_return_sequences: 8, rounds: 2 })
   for (const { generated_text, tokens } of versions) {
-    t.equal(tokens.length, 2)
+    // [CLS], the pieces of Ça, a comma, the: red boat are tokens 5 and 6 of the row.
+    t.same(
+      tokens.map(({ index }) => index),
+      [5, 6],
+    )
     t.ok(generated_text.startsWith(text.slice(0, span[0] - 1)))
     t.ok(generated_text.endsWith(text.slice(span[1])))
   }
@@ -152,9 +162,35 @@ t.test('spans are written anew, the rest stays; other tokens are revised by chan
   })
 })
 
+t.test('fillings stand between what stays; continuations go on, new words keep apart', (t) => {
+  const cases: [text: string, words: string[], expected: string][] = [
+    ['A [MASK][MASK]  B', ['red', 'boat'], 'A red boat  B'],
+    ['A [MASK] [MASK], B', ['boat', '##ing'], 'A boating, B'],
+    ['([MASK])', ['a'], '(a)'],
+    ['[MASK]', ['中'], '中'],
+    ['🚢[MASK]é', ['in'], '🚢iné'],
+  ]
+  for (const [text, words, expected] of cases) {
+    const tokens = tokensOf(tokenizer, text)
+    const masks = [...tokens.ids.keys()].filter((place) => tokens.ids[place] === tokenizer.maskTokenId)
+    const fillings = new Map(masks.map((place, i) => [place, { word: words[i]!, score: i }]))
+    const result = infilledText(tokens, fillings, '##', 1)
+    t.equal(result.text, expected)
+    t.same(
+      result.tokens,
+      words.map((word, i) => {
+        const shown = word.replace('##', '')
+        const start = i === 0 ? expected.indexOf(shown) : expected.lastIndexOf(shown)
+        return { index: masks[i]! + 1, word, score: i, start, end: start + shown.length }
+      }),
+    )
+  }
+  t.end()
+})
+
 t.test('the largest numbers: as sorting gives them, ties by place', (t) => {
   fc.assert(
-    fc.property(fc.array(fc.integer({ min: -3, max: 3 })), fc.nat(12), (numbers, most) => {
+    fc.property(fc.array(fc.integer({ min: -3, max: 3 }), { size: '+1' }), fc.nat(200), (numbers, most) => {
       const sorted = [...numbers.keys()].sort((a, b) => numbers[b]! - numbers[a]! || a - b).slice(0, most)
       t.same(largest(numbers, most), sorted)
     }),

@@ -1,5 +1,5 @@
 /** Opening, sharing and ending a pipeline. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import {
@@ -22,7 +22,8 @@ import {
   type TextClassificationPipeline,
   threads,
 } from 'voltaic'
-import { labels, saveModel, textOf, tokenizer, vocabulary } from './models.js'
+import { startHub } from '../helpers/formats/hub-server.js'
+import { folderOf, labels, saveModel, textOf, tokenizer, vocabulary } from './models.js'
 
 const cpu = resolveDevice('cpu')
 const classes: readonly [ModelClass<ElectraPreTrainedModel>, task: string][] = [
@@ -146,12 +147,22 @@ t.test('what cannot be opened says why, and leaves nothing behind', async (t) =>
     await t.rejects(open(task), { code: 'ERR_CONFIG', message })
   await t.rejects(open('feature-extraction', { batchTokens: 0 }), { code: 'ERR_ARGUMENT' })
   await t.rejects(open('feature-extraction', { precision: 'fp8' }), { code: 'ERR_ARGUMENT' })
+  await t.rejects(open('feature-extraction', { dtype: 'fp32' }), {
+    code: 'ERR_ARGUMENT',
+    message: /no option 'dtype'; the options are device, precision/,
+  })
   await t.rejects(pipeline(join(folder, 'nowhere')), { code: 'ERR_IO' })
 
   const config = join(folder, 'config.json')
   const text = readFileSync(config, 'utf8')
   writeFileSync(config, text.replace('ElectraForPreTraining', 'SomethingElse'))
   await t.rejects(pipeline(folder), { code: 'ERR_CONFIG', message: /SomethingElse; expected one of/ })
+  writeFileSync(config, text.replace('"ElectraForPreTraining"', ''))
+  await t.rejects(pipeline(folder), { code: 'ERR_CONFIG', message: /says no architecture; expected one of/ })
+  await t.rejects(open('fill-mask'), { code: 'ERR_FORMAT', message: /the weights lack generator/ })
+  await using detect = await pipeline('replaced-token-detection', folder, { device: 'cpu' })
+  t.equal((await detect('the boat')).length, 2, 'with a task, its own class is tried')
+  await detect.dispose()
   writeFileSync(config, text.replace('ElectraForPreTraining', 'ElectraForTokenClassification'))
   await t.rejects(pipeline(folder, { device: 'cpu' }), {
     code: 'ERR_FORMAT',
@@ -169,6 +180,26 @@ t.test('what cannot be opened says why, and leaves nothing behind', async (t) =>
   })
   t.equal(memoryStats(cpu).tensors, before)
   t.equal(tokenizer.vocabularySize, vocabulary.length)
+})
+
+t.test('a model by its name on the hub', async (t) => {
+  const folder = await saveModel(t, ElectraForPreTraining)
+  const hub = await startHub()
+  const endpoint = process.env.HF_ENDPOINT
+  process.env.HF_ENDPOINT = hub.endpoint
+  t.teardown(() => {
+    if (endpoint === undefined) delete process.env.HF_ENDPOINT
+    else process.env.HF_ENDPOINT = endpoint
+    return hub.close()
+  })
+  for (const name of readdirSync(folder))
+    hub.files.set(`someone/detector/${name}`, { content: readFileSync(join(folder, name)) })
+  const cacheDir = join(folderOf(t), 'cache')
+  await using named = await pipeline('someone/detector', { device: 'cpu', cacheDir })
+  await using local = await pipeline('replaced-token-detection', folder, { device: 'cpu' })
+  t.equal(named.task, 'replaced-token-detection')
+  t.same(await (named as typeof local)('the red boat'), await local('the red boat'))
+  await t.rejects(pipeline('ner', 'someone/other', { cacheDir, localFilesOnly: true }), { code: 'ERR_IO' })
 })
 
 t.test('threads are set, and change nothing', async (t) => {

@@ -80,6 +80,29 @@ t.test('top_k, the longest answer, no answer, lists', async (t) => {
   })
 })
 
+t.test('answers begin and end with words, unless pieces will do', async (t) => {
+  const folder = await saveModel(
+    t,
+    ElectraForQuestionAnswering,
+    { embeddingSize: 32, maxPositionEmbeddings: 512 },
+    rig('##o', '##e'),
+  )
+  await using answer = await pipeline('question-answering', folder, { device: 'cpu' })
+  const context = 'Did Boë sail? Zoë, 😀 did.'
+  // ##o ##e: both are in Boë and in Zoë, and the best span begins in either.
+  const whole = await answer(question, context, { top_k: 4 })
+  const pieces = await answer(question, context, { top_k: 4, align_to_words: false })
+  t.ok(Array.isArray(whole) && Array.isArray(pieces))
+  const words = whole as { answer: string; start: number; end: number }[]
+  for (const { answer: text, start, end } of words) {
+    t.equal(text, context.slice(start, end))
+    t.notMatch(context.slice(start - 1, start), /\p{L}/u, 'no letter before')
+    t.notMatch(context.slice(end, end + 1), /\p{L}/u, 'no letter after')
+  }
+  t.equal(new Set(words.map(({ start, end }) => `${start} ${end}`)).size, 4, 'no answer twice')
+  t.ok((pieces as { answer: string }[]).some(({ answer: text }) => text.startsWith('o')))
+})
+
 t.test('a model that finds no answer says so, when it may', async (t) => {
   const folder = await saveModel(
     t,
@@ -93,4 +116,29 @@ t.test('a model that finds no answer says so, when it may', async (t) => {
   t.same([none.answer, none.start, none.end], ['', 0, 0])
   t.ok(none.score > 0.9)
   t.ok((await answer(question, context)).answer.length > 0, 'it must answer otherwise')
+})
+
+t.test('a calibrated threshold decides what is no answer', async (t) => {
+  const context = 'the chef ate. red green fish boat was good'
+  for (const [difference, isAnswered] of [
+    [1000, true],
+    [-1000, false],
+  ] as const) {
+    const folder = await saveModel(
+      t,
+      ElectraForQuestionAnswering,
+      {
+        embeddingSize: 32,
+        maxPositionEmbeddings: 512,
+        extra: { voltaic_calibration: { null_score_difference: difference } },
+      },
+      rig('red', '[CLS]'),
+    )
+    await using answer = await pipeline('question-answering', folder, { device: 'cpu' })
+    const options = { handle_impossible_answer: true }
+    t.equal((await answer(question, context, options)).answer !== '', isAnswered)
+    const all = (await answer(question, context, { ...options, top_k: 100 })) as { answer: string }[]
+    t.equal(all.filter(({ answer: text }) => text === '').length, 1, 'no answer is one of all')
+    t.not((await answer(question, context)).answer, '', 'without the option there is an answer')
+  }
 })
