@@ -16,6 +16,8 @@ import {
   type Task,
   taskKind,
 } from '../../dist/tasks/index.js'
+import { loadVocabulary } from '../../dist/text/index.js'
+import { needsSharedData, sharedData } from '../helpers/shared.js'
 import { learn } from './learning.js'
 import { letterTokenizer } from './letters.js'
 
@@ -117,6 +119,25 @@ t.test('law: the labelled tokens are the fewest that hold the answer', async () 
       )
     }),
   )
+})
+
+t.test('of real questions in Spanish and Russian every answer is found again', needsSharedData, async (t) => {
+  const real = await loadVocabulary(join(sharedData!, 'vocab/bert-multi-cased-vocab.txt'), { cased: true })
+  for (const language of ['es', 'ru']) {
+    const { examples } = await taskKind('squad').read(join(sharedData!, `qa/xquad.${language}.json.gz`), {})
+    const some = (examples as SquadExample[]).slice(0, 300)
+    const task = learned('squad', some)
+    const found = task
+      .features(some, real, { maxLength: 384, stride: 128, training: true })
+      .filter(({ target }) => target!.start > 0)
+    t.ok(found.length >= some.length, `${language}: ${found.length} windows with an answer of ${some.length}`)
+    const wrong = found.filter(({ example, context, offsets, first, target }) => {
+      const start = offsets[2 * (target!.start - first)]
+      const end = offsets[2 * (target!.end - first) + 1]
+      return context.slice(start, end) !== some[example]!.answers[0]!.text
+    })
+    t.same(wrong.length, 0, 'exactly')
+  }
 })
 
 /** Logits with so much at the places of one span, and at [CLS]. */
