@@ -287,6 +287,68 @@ t.test('files of SQuAD', async (t) => {
   await t.rejects(taskKind('squad').read(file, { strict: true }), { code: 'ERR_FORMAT' })
 })
 
+t.test('tables of questions', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'voltaic-questions-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const kind = taskKind('question-answering')
+  const fileOf = async (name: string, ...lines: string[]): Promise<string> => {
+    const file = join(folder, name)
+    await writeFile(file, `${lines.join('\n')}\n`)
+    return file
+  }
+  const read = async (file: string, options = {}) => {
+    const { examples, skipped } = await kind.read(file, options)
+    const answers = (examples as SquadExample[]).map((example) => {
+      const places = example.answers.map(({ text, start }) => `${text}@${start}`)
+      return [example.id, example.question, ...places].join(' ')
+    })
+    return { answers, skipped }
+  }
+  const rows = [
+    { id: 'x', question: 'q', context: '😀 b b', answers: { text: ['b', 'b b'], answer_start: [4, 2] } },
+    { question: 'q', context: '😀 b b', answers: [{ text: 'b', answer_start: 2 }, 'b b'] },
+    { question: 'q', context: 'b', answers: [] },
+    { question: 'q', context: 'b', answers: { text: [], answer_start: [] } },
+    { question: 'q', context: 'b', answers: 'c' },
+    { question: 'q', context: 'b', answers: { text: ['b'], answer_start: [1] } },
+    { question: 'q', context: 'b', answers: { text: ['b'], answer_start: [0, 1] } },
+    { question: 'q', context: 'b', answers: [{ answer_start: 0 }] },
+    { question: 'q', context: 3, answers: 'c' },
+    { id: 'x', question: 'q', context: 'b', answers: 'b' },
+  ]
+  const lines = await fileOf('a.jsonl', ...rows.map((row) => JSON.stringify(row)))
+  const { answers, skipped } = await read(lines)
+  t.same(answers, ['x q b@5 b b@3', '2 q b@3 b b@3', '3 q', '4 q'])
+  t.same(
+    skipped.map(({ place, problem }) => `${place}: ${problem}`),
+    [
+      "line 5: the context does not hold the answer 'c'",
+      "line 6: the answer 'b' does not stand at 1 of the context; offsets count code points",
+      'line 7: the answers are {"text":["b"],"answer_start":[0,1]}, expected a text, a list, or { text, answer_start }',
+      'line 8: an answer is missing, expected a text',
+      'line 9: the context is 3, expected a text',
+      'line 10: the id x occurs twice',
+    ],
+  )
+  await t.rejects(read(lines, { strict: true }), {
+    code: 'ERR_FORMAT',
+    message: /a\.jsonl:5: the context does not/,
+  })
+  const table = await fileOf(
+    'b.tsv',
+    'question\tcontext\tanswer\tanswer_start',
+    'q\ta b b\tb\t4',
+    'q\ta b b\tb\t',
+    'r\ta\t\t',
+  )
+  t.same((await read(table)).answers, ['2 q b@4', '3 q b@2', '4 r'])
+  const bare = await fileOf('c.csv', 'text,ask', 'a b,q')
+  const columns = { textColumn: 'text', pairColumn: 'ask' }
+  t.same((await read(bare, { ...columns, unlabelled: true })).answers, ['2 q'])
+  await t.rejects(read(bare, columns), { code: 'ERR_CONFIG', message: /no column 'answers' \(labelColumn\)/ })
+  await t.rejects(read(bare), { code: 'ERR_CONFIG', message: /no column 'context' \(textColumn\)/ })
+})
+
 for (const head of ['huggingface', 'original'] as const) {
   t.test(`a model with the ${head} head learns where answers are, and where there are none`, async (t) => {
     // The answer is the digit behind the letter that the question names.
