@@ -252,7 +252,7 @@ function choice() {
   const label = random() % scenes.length
   const { trade, act } = scenes[label]
   const choices = scenes.map(({ good }) => `the ${trade} ${act} the ${good}.`)
-  return JSON.stringify({ question: `what did the ${trade} do?`, choices, label })
+  return JSON.stringify({ question: 'in the town.', choices, label })
 }
 
 const folder = process.argv[2] ?? 'town'
