@@ -6,7 +6,7 @@ import type { ElectraPreTrainedModel, ModelOptions } from '../../dist/electra/in
 import { defineElectraConfig, type ElectraConfig } from '../../dist/formats/electra-config.js'
 import { AdamW } from '../../dist/optim/index.js'
 import { type DeviceName, resolveDevice } from '../../dist/runtime/index.js'
-import type { Feature, Outputs, Task } from '../../dist/tasks/index.js'
+import type { Feature, Outputs, Task, TextExample, TextFeature } from '../../dist/tasks/index.js'
 import { scope } from '../../dist/tensor/index.js'
 import { createTokenizer, type Tokenizer } from '../../dist/text/index.js'
 
@@ -90,3 +90,24 @@ export async function predict<Example, F extends Feature, Prediction>(
 /** Records of made logits, a row a feature. */
 export const madeOutputs = (rows: readonly (readonly number[])[]): Outputs[] =>
   rows.map((row) => ({ logits: Float32Array.from(row) }))
+
+/** Examples of texts, on lines from 2 on. */
+export const examplesOf = (
+  ...rows: (readonly [text: string, label: TextExample['label'], pair?: string])[]
+): TextExample[] =>
+  rows.map(([text, label, pair], at) => ({
+    text,
+    ...(label === undefined ? {} : { label }),
+    ...(pair === undefined ? {} : { pair }),
+    line: at + 2,
+  }))
+
+/** Predictions from made logits, a row an example. */
+export function decoded<Prediction>(
+  task: Task<TextExample, TextFeature, Prediction>,
+  examples: readonly TextExample[],
+  logits: readonly (readonly number[])[],
+): Prediction[] {
+  const features = task.features(examples, tokenizer, { maxLength: 32, training: false })
+  return task.decode(examples, features, madeOutputs(logits))
+}
