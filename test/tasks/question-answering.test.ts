@@ -9,6 +9,7 @@ import { defineElectraConfig } from '../../dist/formats/electra-config.js'
 import {
   type AnswerFeature,
   type AnswerPrediction,
+  kindOptionsOf,
   nullThresholdOf,
   type Outputs,
   type SquadExample,
@@ -207,6 +208,7 @@ t.test(
     const found = task.calibrate!(questions, features, outputs)
     t.same(found, { extra: { voltaic_calibration: { null_score_difference: 4 } } })
     const config = defineElectraConfig({ ...task.config, ...found })
+    t.same(kindOptionsOf(config), {}, 'which is nothing to a classifier')
     for (const again of [
       kind.restore(config),
       taskKind('question-answering').restore(config),
