@@ -73,6 +73,8 @@ const makers = {
       device,
       precision,
       seed: 1,
+      // PyTorch's first values: the first losses are compared.
+      initialization: 'huggingface',
     })
     const settings = resolveFinetuneOptions({ task: 'sst-2', model: '-', train: '-', output: '-' })
     const rates = { learningRate: 1e-6, layerwiseDecay: 0.8 }
