@@ -36,10 +36,22 @@ const jsonLines = (text: string): Record<string, unknown>[] => {
 t.test('help and version', async (t) => {
   const help = await voltaic(['--help'])
   t.equal(help.code, 0)
-  for (const name of ['pretrain', 'convert', 'inspect', 'tokenize', 'train-vocab', 'info', 'build-cuda'])
+  for (const name of [
+    'pretrain',
+    'finetune',
+    'evaluate',
+    'convert',
+    'inspect',
+    'tokenize',
+    'train-vocab',
+    'info',
+    'build-cuda',
+  ])
     t.match(help.stdout, name)
   for (const [name, option] of [
     ['pretrain', '--discriminator-weight'],
+    ['finetune', '--layerwise-decay'],
+    ['evaluate', '--data'],
     ['convert', '--part'],
     ['inspect', '--examples'],
     ['tokenize', '--offsets'],
