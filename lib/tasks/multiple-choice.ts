@@ -91,7 +91,7 @@ function labelOf({ label, line }: ChoiceExample): number {
 const task: Task<ChoiceExample, ChoiceFeature, ChoicePrediction> = {
   name: 'multiple-choice',
   model: ElectraForMultipleChoice,
-  config: {},
+  config: { architectures: ['ElectraForMultipleChoice'] },
   metric: 'accuracy',
 
   features: (examples, tokenizer, { maxLength, training }) =>

@@ -14,7 +14,12 @@ import {
 } from './calibration.js'
 import { bestClass } from './class-scores.js'
 import { type GlueTask, glueMetrics } from './glue.js'
-import { classificationReport, matthewsCorrelation, precisionRecallF1 } from './metrics-classification.js'
+import {
+  accuracy,
+  classificationReport,
+  matthewsCorrelation,
+  precisionRecallF1,
+} from './metrics-classification.js'
 import { confusionTable, scoreTable } from './report-table.js'
 import type { Outputs, Task } from './task.js'
 import type { TextExample } from './text-examples.js'
@@ -57,9 +62,10 @@ export interface SingleLabelSettings {
   readonly calibration?: Calibration | undefined
 }
 
-/** The configuration of a head with these labels. */
+/** The configuration of a classifier with these labels. */
 export function labelsConfig(labels: readonly string[]): Partial<ElectraConfig> {
   return {
+    architectures: ['ElectraForSequenceClassification'],
     numLabels: labels.length,
     id2label: Object.fromEntries(labels.entries()),
     label2id: Object.fromEntries(labels.map((label, id) => [label, id])),
@@ -149,7 +155,7 @@ export function singleLabelTask(
       const macro = precisionRecallF1(actual, predicted, { average: 'macro' })
       const weighted = precisionRecallF1(actual, predicted, { average: 'weighted' })
       return {
-        accuracy: classificationReport(actual, predicted, names).accuracy,
+        accuracy: accuracy(actual, predicted),
         macroF1: macro.f1,
         macroPrecision: macro.precision,
         macroRecall: macro.recall,

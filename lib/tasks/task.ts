@@ -81,7 +81,7 @@ export interface Task<Example = unknown, F extends Feature = Feature, Prediction
   readonly name: TaskName
   /** The class of its models. */
   readonly model: ModelClass<ElectraPreTrainedModel>
-  /** What its head asks of the configuration: labels, problem type. */
+  /** What its head asks of the configuration: its class's name, labels, problem type. */
   readonly config: Partial<ElectraConfig>
   /** The metric that decides which checkpoint is best; more is better, and NaN (a correlation with a constant) is the worst. */
   readonly metric: string

@@ -145,6 +145,12 @@ export function textClassification(options: ClassificationOptions = {}, glue?: G
       if (isMultiple) return multiLabelTask({ labels, unordered })
       const calibration = calibrationOf(config)
       const scope = scopeOf(outOfScope ?? calibration?.outOfScopeLabel)
+      if (scope !== undefined && labels.includes(scope.label)) {
+        throw new VoltaicError(
+          'ERR_CONFIG',
+          `outOfScope: the model has '${scope.label}' as a label that it predicts; leave outOfScope away`,
+        )
+      }
       return singleLabelTask({ labels, unordered, scope, calibration })
     },
   }

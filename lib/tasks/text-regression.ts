@@ -40,7 +40,11 @@ function regressionTask(unordered: boolean): RegressionTask {
   return {
     name: 'text-regression',
     model: ElectraForSequenceClassification,
-    config: { problemType: 'regression', numLabels: 1 },
+    config: {
+      architectures: ['ElectraForSequenceClassification'],
+      problemType: 'regression',
+      numLabels: 1,
+    },
     metric: 'spearman',
 
     features: (examples, tokenizer, options) =>
