@@ -86,6 +86,9 @@ interface Settings {
   readonly threshold: number | undefined
 }
 
+const originalClass = 'ElectraForJointQuestionAnswering'
+const huggingfaceClass = 'ElectraForQuestionAnswering'
+
 class QuestionAnswering implements AnswerTask {
   readonly name = 'question-answering'
   readonly model: AnswerTask['model']
@@ -98,7 +101,7 @@ class QuestionAnswering implements AnswerTask {
     const isOriginal = settings.head === 'original'
     this.model = isOriginal ? ElectraForJointQuestionAnswering : ElectraForQuestionAnswering
     // Of a model that was fine-tuned for something else before, the labels would stay.
-    this.config = { numLabels: 2 }
+    this.config = { architectures: [isOriginal ? originalClass : huggingfaceClass], numLabels: 2 }
   }
 
   get #threshold(): number {
@@ -267,11 +270,13 @@ export function questionAnswering(
       return new QuestionAnswering({ version, head: options.head ?? 'huggingface', threshold: undefined })
     },
     restore(config) {
-      const original = 'ElectraForJointQuestionAnswering'
-      const saved = config.architectures.includes(original) ? 'original' : 'huggingface'
+      const saved = config.architectures.includes(originalClass) ? 'original' : 'huggingface'
       const head = options.head ?? saved
-      const architecture = head === 'original' ? original : 'ElectraForQuestionAnswering'
-      requireArchitecture(config, architecture, 'question-answering')
+      requireArchitecture(
+        config,
+        head === 'original' ? originalClass : huggingfaceClass,
+        'question-answering',
+      )
       return new QuestionAnswering({ version: options.version, head, threshold: nullThresholdOf(config) })
     },
   }

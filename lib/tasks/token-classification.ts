@@ -40,6 +40,7 @@ export interface TaggedFeature extends Feature {
 type SentenceTask = Task<TaggedSentence, TaggedFeature, readonly string[]>
 
 const ignored = -100
+const className = 'ElectraForTokenClassification'
 
 /** A sentence as windows. */
 function sentenceWindows(
@@ -117,6 +118,7 @@ class TokenClassification implements SentenceTask {
     this.#inner = labelAllPieces ? innerLabels(labels) : undefined
     this.#outside = this.#ids.has('O') ? 'O' : '_'
     this.config = {
+      architectures: [className],
       id2label: Object.fromEntries(labels.entries()),
       label2id: Object.fromEntries(this.#ids),
     }
@@ -279,7 +281,7 @@ export function tokenClassification(
       throw new VoltaicError('ERR_ARGUMENT', 'token-classification: no sentence with tags to learn from')
     },
     restore(config) {
-      requireArchitecture(config, 'ElectraForTokenClassification', 'token-classification')
+      requireArchitecture(config, className, 'token-classification')
       const labels = Array.from({ length: config.numLabels }, (_, id) => config.id2label[id] as string)
       return new TokenClassification(labels, options)
     },

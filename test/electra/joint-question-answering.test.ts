@@ -9,15 +9,16 @@ import {
   type ModelOptions,
 } from '../../dist/electra/index.js'
 import { readSafetensors } from '../../dist/formats/safetensors.js'
+import { memoryStats } from '../../dist/runtime/index.js'
 import type { Tensor } from '../../dist/tensor/index.js'
 import { device, rowsOf, smallConfig, typesOf } from './helpers.js'
 
 const config = smallConfig()
 const width = config.hiddenSize
 const features = 512
-const inputIds = rowsOf([11, 24, 5, 17])
+const inputIds = rowsOf([11, 14, 5, 9])
 const tokenTypeIds = typesOf(inputIds)
-const labels = { startPositions: [6, 0, 3, 12], endPositions: [8, 0, 3, 16], impossible: [0, 1, 0, 0] }
+const labels = { startPositions: [6, 0, 3, 5], endPositions: [8, 0, 3, 8], impossible: [0, 1, 0, 0] }
 
 const build = (options: ModelOptions = {}) =>
   new ElectraForJointQuestionAnswering(config, { device, seed: 3, ...options }).eval()
@@ -137,7 +138,7 @@ t.test('gradients of the head are the slopes of the formulas', async (t) => {
   const parameters = new Map(model.namedParameters())
   for (const [name, values] of weights) {
     const gradient = numbers(parameters.get(name)!.grad)
-    const places = [0, 1, 2].map((i) => Math.floor((values.length * (2 * i + 1)) / 7))
+    const places = [1, 4].map((i) => Math.floor((values.length * i) / 7))
     for (const place of new Set(places)) {
       const step = 1e-5
       const at = (shift: number): number => {
@@ -210,6 +211,23 @@ t.test('beams are the best starts with the best ends behind them', async (t) => 
   await t.rejects(model.beams(row, { beamSize: 0 }), { code: 'ERR_ARGUMENT', message: /beamSize is 0/ })
 })
 
+t.test('passes leave nothing behind but what they return', async (t) => {
+  const model = build()
+  const pass = async (): Promise<void> => {
+    const { loss, ...rest } = model.forward({ inputIds, tokenTypeIds, ...labels })
+    loss.backward()
+    for (const tensor of [loss, rest.startLogits, rest.endLogits, rest.unanswerableLogits, rest.offsets]) {
+      tensor.dispose()
+    }
+    await model.beams({ inputIds, tokenTypeIds })
+  }
+  // Gradients come with the first pass; weights that did not change are packed at their second use.
+  for (let i = 0; i < 3; i++) await pass()
+  const { tensors, allocatedBytes } = memoryStats(device)
+  await pass()
+  t.match(memoryStats(device), { tensors, allocatedBytes })
+})
+
 t.test('saved under names of its own, and loaded again', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'voltaic-joint-'))
   t.teardown(() => rm(folder, { recursive: true }))
@@ -257,7 +275,7 @@ t.test('labels that no sequence has are refused', async (t) => {
   const model = build()
   const refused = (change: object, message: RegExp) =>
     t.throws(() => model.forward({ inputIds, tokenTypeIds, ...labels, ...change }), { message })
-  refused({ startPositions: [6, 0, 5, 12] }, /startPositions: 5 for sequence 2/)
+  refused({ startPositions: [6, 0, 5, 5] }, /startPositions: 5 for sequence 2/)
   refused({ endPositions: [6, 0] }, /endPositions: 2 numbers for 4 sequences/)
   refused({ impossible: [0, 1, 2, 0] }, /impossible: 2 for sequence 2/)
   refused({ impossible: [0, 1, -100, 0] }, /impossible: -100 for sequence 2; expected 0 or 1/)

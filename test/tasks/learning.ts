@@ -1,9 +1,7 @@
-/** A small model on a task, all examples a step: enough to see that features, loss, outputs and decoding fit together. */
-import { setImmediate } from 'node:timers/promises'
-import { defineElectraConfig } from '../../dist/formats/electra-config.js'
-import { AdamW } from '../../dist/optim/index.js'
+/** A small model that learns a task's examples and predicts them: enough to see that features, loss, outputs and decoding fit. */
 import type { Feature, Task } from '../../dist/tasks/index.js'
 import type { Tokenizer } from '../../dist/text/index.js'
+import { device, learn as fineTune, smallConfig } from './small-task.js'
 
 export async function learn<Example, F extends Feature, Prediction>(
   task: Task<Example, F, Prediction>,
@@ -11,41 +9,12 @@ export async function learn<Example, F extends Feature, Prediction>(
   tokenizer: Tokenizer,
   { steps, maxLength, stride }: { steps: number; maxLength: number; stride?: number },
 ) {
-  const config = defineElectraConfig({
-    ...task.config,
-    vocabSize: tokenizer.vocabularySize,
-    embeddingSize: 32,
-    hiddenSize: 32,
-    numHiddenLayers: 1,
-    numAttentionHeads: 2,
-    intermediateSize: 64,
-    maxPositionEmbeddings: 64,
-    hiddenDropoutProb: 0,
-    attentionProbsDropoutProb: 0,
-    initializerRange: 0.1,
-  })
-  const model = new task.model(config, { seed: 1 })
-  const optimizer = new AdamW(model)
-  const features = task.features(examples, tokenizer, { maxLength, stride, training: true })
-  const losses: number[] = []
-  model.train()
-  for (let step = 0; step < steps; step++) {
-    const loss = task.loss(model, features)
-    losses.push(((await loss.data()) as Float32Array)[0]!)
-    loss.backward()
-    loss.dispose()
-    optimizer.step({ learningRate: 5e-3 })
-    optimizer.zeroGrad()
-    await setImmediate()
-  }
-  model.eval()
-  const evaluated = task.features(examples, tokenizer, { maxLength, stride, training: false })
-  const outputs = await task.outputs(model, evaluated)
-  return {
-    model,
-    losses,
-    features: evaluated,
-    outputs,
-    predictions: task.decode(examples, evaluated, outputs),
-  }
+  const config = smallConfig({ ...task.config, vocabSize: tokenizer.vocabularySize, initializerRange: 0.1 })
+  const model = new task.model(config, { device, seed: 1 })
+  const options = { maxLength, stride }
+  const learned = task.features(examples, tokenizer, { ...options, training: true })
+  const losses = await fineTune(task, model, learned, steps)
+  const features = task.features(examples, tokenizer, { ...options, training: false })
+  const outputs = await task.outputs(model, features)
+  return { losses, features, outputs, predictions: task.decode(examples, features, outputs) }
 }

@@ -34,6 +34,7 @@ t.test(
   'labels are those that occur, sorted; entities are scored by F1, other tags by accuracy',
   async (t) => {
     const task = taskOf(...people)
+    t.same(task.config.architectures, ['ElectraForTokenClassification'])
     t.same(task.config.id2label, { 0: 'B-LOC', 1: 'B-PER', 2: 'I-LOC', 3: 'O' })
     t.same(task.config.label2id, { 'B-LOC': 0, 'B-PER': 1, 'I-LOC': 2, O: 3 })
     t.equal(task.metric, 'f1')
@@ -173,7 +174,7 @@ t.test('tags and models that do not match are refused', async (t) => {
     code: 'ERR_CONFIG',
     message: /ElectraForQuestionAnswering; token-classification needs an ElectraForTokenClassification/,
   })
-  const config = defineElectraConfig({ ...task.config, architectures: ['ElectraForTokenClassification'] })
+  const config = defineElectraConfig(task.config)
   t.same(kind.restore(config).config, task.config)
   const [feature] = task.features(people, tokenizer, { maxLength: 9, training: false })
   t.throws(() => task.decode(people, [feature!], [{ logits: new Float32Array(3) }]), {
