@@ -1,4 +1,4 @@
-// npm run bench:peers [-- --only train,infer,ragged,gemm,tokens] [--threads N] [--quick] [--no-torch] [--json FILE]
+// npm run bench:peers [-- --only train,finetune,infer,ragged,gemm,tokens] [--threads N] [--quick] [--no-torch] [--json FILE]
 //                     [--write] [--from FILE,…] [--kernels FILE]:
 // Voltaic beside what people use today, in one run on this machine: PyTorch and onnxruntime-node where they are installed, the same
 // shapes, threads and, where outputs are compared, weights. How it measures: docs/performance.md.

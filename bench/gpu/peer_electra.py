@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def attend(q, k, v, dropout):
+def attend(q, k, v, dropout, mask=None):
+    """mask: what is added to the scores, -inf for padding."""
     if hasattr(F, "scaled_dot_product_attention"):
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # before PyTorch 2
+    if mask is not None:
+        scores = scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ v
 
 
@@ -55,10 +58,10 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, hidden)
         self.norm2 = Norm(hidden)
 
-    def forward(self, x):
+    def forward(self, x, mask=None):
         batch, length, hidden = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, hidden // self.heads).unbind(2)
-        mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.attention_dropout)
+        mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.attention_dropout, mask)
         mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)
         x = self.norm1(x + F.dropout(self.out(mixed), self.dropout))
         return self.norm2(x + F.dropout(self.down(F.gelu(self.up(x))), self.dropout))
@@ -71,10 +74,10 @@ class Encoder(nn.Module):
         self.project = nn.Linear(embedding, hidden) if embedding != hidden else nn.Identity()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config["numHiddenLayers"]))
 
-    def forward(self, x):
+    def forward(self, x, mask=None):
         x = self.project(x)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, mask)
         return x
 
 

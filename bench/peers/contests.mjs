@@ -56,6 +56,36 @@ function forward(size, batches, about, folder, configs, options) {
   }
 }
 
+/** Fine-tuning: a call is a pass over so many batches. */
+const tunedBatch = 32
+const tunedBatches = 8
+
+/** Training sentences of SST-2, phrases of one word and more, spread over the file. */
+function trainingSentences(data, count) {
+  const text = gunzipSync(readFileSync(join(data, 'glue', 'SST-2', 'train.tsv.gz'))).toString()
+  const lines = text.trimEnd().split('\n').slice(1)
+  const stride = Math.floor(lines.length / count)
+  return Array.from({ length: count }, (_, i) => lines[i * stride].split('\t'))
+}
+
+async function finetuning(size, count, { data, ask, scratch, configs }) {
+  const examples = trainingSentences(data, count)
+  const texts = examples.map(([text]) => text)
+  const folder = join(scratch, 'tokenizer')
+  const vocabulary = join(data, 'vocab', 'bert-uncased-vocab.txt')
+  const rows = await ask({ do: 'tokenize', vocabulary, folder, texts })
+  const tokens = rows.flat().length
+  const { discriminator: config } = (await configs(size, tunedBatch, 128)).configs
+  const labels = examples.map(([, label]) => Number(label))
+  const request = { kind: 'finetune', size, config, rows, labels, batchSize: tunedBatch }
+  return {
+    name: `fine-tuning, ${size}, SST-2, batches of ${tunedBatch}, real tokens (${(tokens / count).toFixed(1)} an example)`,
+    metric: 'tokensPerSecond',
+    work: { tokens },
+    entrants: trained(request),
+  }
+}
+
 /** The first batches of SST-2's sentences in their order, and what is read of the English text. */
 const raggedBatch = 64
 const raggedBatches = 4
@@ -89,6 +119,17 @@ export const groups = [
         step('small', 32, 128, await configs('small', 32, 128)),
         step('base', 8, 128, await configs('base', 8, 128)),
       ]
+    },
+  },
+  {
+    name: 'fine-tuning',
+    option: 'finetune',
+    brief: true,
+    async contests(context) {
+      if (!context.data) throw new Error('no shared data here (VOLTAIC_SHARED_DATA names their folder)')
+      if (context.quick) return [await finetuning('tiny', 2 * tunedBatch, context)]
+      const count = tunedBatch * tunedBatches
+      return [await finetuning('small', count, context), await finetuning('tiny', count, context)]
     },
   },
   {

@@ -1,6 +1,7 @@
 """PyTorch's side of bench:peers on the CPU, on the ELECTRA of ../gpu/peer_electra.py: answers each line of standard input as serve.mjs
 does. Its only argument is the number of threads; how its libraries are set is in sides.mjs."""
 import json
+import math
 import os
 import sys
 import time
@@ -128,7 +129,58 @@ def product(r):
     return call, dict
 
 
-makers = dict(step=step, discriminator=discriminator, product=product)
+class Classifier(torch.nn.Module):
+    """The mean cross-entropy of two classes over padded sequences, as Hugging Face's head has it."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dropout = config["hiddenDropoutProb"]
+        self.embedding = peer_electra.Embedding(config)
+        self.encoder = peer_electra.Encoder(config)
+        self.dense = torch.nn.Linear(config["hiddenSize"], config["hiddenSize"])
+        self.out = torch.nn.Linear(config["hiddenSize"], 2)
+
+    def forward(self, ids, kinds, mask, labels):
+        x = self.encoder(self.embedding(ids, kinds, self.dropout), mask)[:, 0]
+        x = F.gelu(self.dense(F.dropout(x, self.dropout)))
+        return F.cross_entropy(self.out(F.dropout(x, self.dropout)).float(), labels)
+
+
+def padded(rows, labels):
+    """To the longest of the batch, as Hugging Face's collator does."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
+    mask = torch.zeros(real.shape).masked_fill(~real, -math.inf)[:, None, None]
+    return ids, torch.zeros_like(ids), mask, torch.tensor(labels)
+
+
+def finetune(r):
+    """Random batches padded to their longest, AdamW over all weights, clipping. A call is a pass over all batches."""
+    model = Classifier(r["config"])
+    weights = list(model.parameters())
+    optimizer = peer_electra.adamw([{"params": weights, "weight_decay": 0.0}], cpu)
+    order = torch.randperm(len(r["rows"])).tolist()
+    batches = []
+    for begin in range(0, len(order), r["batchSize"]):
+        chosen = order[begin:begin + r["batchSize"]]
+        batches.append(padded([r["rows"][i] for i in chosen], [r["labels"][i] for i in chosen]))
+    losses = []
+
+    def call():
+        for ids, kinds, mask, labels in batches:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=r["precision"] == "bf16"):
+                loss = model(ids, kinds, mask, labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(float(loss.detach()))
+
+    return call, lambda: dict(loss=sum(losses[:len(batches)]) / len(batches))
+
+
+makers = dict(step=step, discriminator=discriminator, product=product, finetune=finetune)
 work = None
 
 

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import {
   configOfSize,
+  defineElectraConfig,
   deviceInfo,
   ElectraForPreTraining,
   loadTokenizer,
@@ -9,8 +10,12 @@ import {
   scope,
   setThreads,
   synchronize,
+  taskKind,
   version,
 } from '../../dist/index.js'
+import { epochBatches } from '../../dist/tasks/finetune-batches.js'
+import { resolveFinetuneOptions } from '../../dist/tasks/finetune-options.js'
+import { FinetuneTrainer } from '../../dist/tasks/finetune-trainer.js'
 import { arena, device } from '../harness.mjs'
 import { rowsOf } from '../rows.mjs'
 import { makeTrainer, randomBatch } from '../steps.mjs'
@@ -57,6 +62,54 @@ const makers = {
     return {
       repeat,
       about: () => ({ loss: firstLoss, flops: flopsPerStep }),
+      dispose: () => trainer.dispose(),
+    }
+  },
+
+  /** Whole fine-tuning steps, ragged; a call is a pass over all batches. */
+  async finetune({ config, rows, labels, precision, batchSize }) {
+    const task = taskKind('sst-2').learn([])
+    const model = new task.model(defineElectraConfig({ ...config, ...task.config }), {
+      device,
+      precision,
+      seed: 1,
+      // PyTorch's first values: the first losses are compared.
+      initialization: 'huggingface',
+    })
+    const settings = resolveFinetuneOptions({ task: 'sst-2', model: '-', train: '-', output: '-' })
+    const rates = { learningRate: 1e-6, layerwiseDecay: 0.8 }
+    const trainer = new FinetuneTrainer(model, task, settings, rates, 1, 1e6)
+    const features = rows.map((row, example) => ({
+      example,
+      inputIds: Int32Array.from(row),
+      tokenTypeIds: new Int32Array(row.length),
+      target: labels[example],
+    }))
+    const lengths = rows.map((row) => row.length)
+    const losses = []
+    let step = 0
+    let epoch = 0
+    const repeat = async (calls) => {
+      const begin = performance.now()
+      let before
+      for (let i = 0; i < calls; i++, epoch++) {
+        for (const batch of epochBatches(lengths, batchSize, 1, epoch)) {
+          const now = trainer.queueStep(
+            step++,
+            batch.map((index) => features[index]),
+          )
+          const numbers = await before
+          if (numbers) losses.push(numbers.loss)
+          before = now
+        }
+      }
+      losses.push((await before).loss)
+      return (performance.now() - begin) / 1000 / calls
+    }
+    const batches = Math.ceil(rows.length / batchSize)
+    return {
+      repeat,
+      about: () => ({ loss: losses.slice(0, batches).reduce((sum, loss) => sum + loss, 0) / batches }),
       dispose: () => trainer.dispose(),
     }
   },

@@ -41,6 +41,8 @@ t.test('help and version', async (t) => {
     'convert',
     'inspect',
     'predict',
+    'finetune',
+    'evaluate',
     'tokenize',
     'train-vocab',
     'info',
@@ -49,6 +51,8 @@ t.test('help and version', async (t) => {
     t.match(help.stdout, name)
   for (const [name, option] of [
     ['pretrain', '--discriminator-weight'],
+    ['finetune', '--layerwise-decay'],
+    ['evaluate', '--data'],
     ['convert', '--part'],
     ['inspect', '--examples'],
     ['predict', '--batch-tokens'],
