@@ -1,8 +1,8 @@
 /** `voltaic pretrain`: options to `pretrain()`, its events and steps to lines. */
-import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { CorpusWarning } from '../data/index.js'
 import { sizeNames } from '../electra/sizes.js'
+import { readJsonFile } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import {
   type PretrainEvent,
@@ -87,7 +87,7 @@ export function addPretrainCommand(program: Command): void {
 function readConfigFile(path: string): Options {
   let parsed: unknown
   try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'))
+    parsed = readJsonFile(path)
   } catch (cause) {
     throw new VoltaicError(
       'ERR_CONFIG',

@@ -2,8 +2,9 @@
  * Tagged sentences: CoNLL columns (one word a line, a blank line behind each sentence) with entities as BIO or BIOES or with any tags,
  * and CoNLL-U with parts of speech. A malformed line takes its whole sentence along.
  */
+import { mostColumns } from './delimited.js'
 import { RowChecks, type RowOptions, type SkippedRow } from './row-checks.js'
-import { readTextFile, textLines } from './text-file.js'
+import { readTextBytes, textLines } from './text-file.js'
 
 export interface TaggedSentence {
   readonly words: readonly string[]
@@ -18,54 +19,51 @@ export interface TaggedSentences {
   readonly skipped: readonly SkippedRow[]
 }
 
-interface Line {
-  readonly line: number
-  readonly text: string
-}
-
-/** Blocks of lines between lines without anything but white space. */
-function* blocks(text: string): Generator<Line[]> {
-  let block: Line[] = []
-  for (const line of textLines(text)) {
-    if (line.text.trim() !== '') block.push(line)
-    else if (block.length > 0) {
-      yield block
-      block = []
-    }
-  }
-  if (block.length > 0) yield block
-}
+/** More words than any sentence or document has; a file without a blank line is one of another kind. */
+const mostWords = 100_000
 
 /** A word with its tag, undefined for a line to pass over, or the problem with the line. */
 type WordLine = { readonly word: string; readonly tag: string } | { readonly problem: string } | undefined
+
+const tooManyWords = {
+  problem: `the sentence has more than ${mostWords} words, expected a blank line behind each sentence`,
+}
 
 async function readSentences(
   file: string,
   strict: boolean | undefined,
   readLine: (text: string) => WordLine,
 ): Promise<TaggedSentences> {
-  const text = await readTextFile(file)
+  const bytes = await readTextBytes(file)
   const checks = new RowChecks(file, strict)
   const sentences: TaggedSentence[] = []
-  for (const block of blocks(text)) {
-    const words: string[] = []
-    const tags: string[] = []
-    let first = 0
-    let good = true
-    for (const { line, text } of block) {
-      const found = readLine(text)
-      if (found === undefined) continue
-      if ('problem' in found) {
-        checks.refuse(line, found.problem)
-        good = false
-        break
-      }
-      first ||= line
-      words.push(found.word)
-      tags.push(found.tag)
-    }
+  let words: string[] = []
+  let tags: string[] = []
+  let first = 0
+  let good = true
+  const finish = (): void => {
     if (good && words.length > 0) sentences.push({ words, tags, line: first })
+    words = []
+    tags = []
+    good = true
   }
+  for (const { line, text } of textLines(bytes)) {
+    const blank = text.trim() === ''
+    if (blank) finish()
+    if (blank || !good) continue
+    const found = readLine(text)
+    if (found === undefined) continue
+    const tagged = words.length < mostWords ? found : tooManyWords
+    if ('problem' in tagged) {
+      checks.refuse(line, tagged.problem)
+      good = false
+      continue
+    }
+    if (words.length === 0) first = line
+    words.push(tagged.word)
+    tags.push(tagged.tag)
+  }
+  finish()
   return { sentences, skipped: checks.finish(sentences.length, 'sentences') }
 }
 
@@ -88,7 +86,10 @@ export function readConll(file: string, options: ConllOptions = {}): Promise<Tag
   const { wordColumn = 0, tagColumn = -1, tags = 'entities', strict } = options
   return readSentences(file, strict, (text) => {
     if (text.startsWith('-DOCSTART-')) return undefined
-    const fields = text.includes('\t') ? text.split('\t') : text.trim().split(/\s+/)
+    const fields = text.includes('\t')
+      ? text.split('\t', mostColumns + 1)
+      : text.trim().split(/\s+/, mostColumns + 1)
+    if (fields.length > mostColumns) return { problem: `more than ${mostColumns} columns` }
     const word = fields.at(wordColumn)?.trim()
     const tag = fields.at(tagColumn)?.trim()
     if (!word || !tag || fields.length < 2) {
@@ -116,7 +117,7 @@ export function readConllu(
 ): Promise<TaggedSentences> {
   return readSentences(file, strict, (text) => {
     if (text.startsWith('#')) return undefined
-    const fields = text.split('\t')
+    const fields = text.split('\t', mostColumns)
     if (fields.length !== 10) return { problem: `${fields.length} columns, expected the 10 of CoNLL-U` }
     const [id = '', word = ''] = fields
     if (/^\d+[-.]\d+$/.test(id)) return undefined
