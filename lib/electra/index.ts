@@ -10,6 +10,12 @@ export {
   toDeviceBatch,
 } from './batch.js'
 export {
+  type AnswerBeams,
+  ElectraForJointQuestionAnswering,
+  type JointAnswerLabels,
+  type JointQuestionAnsweringOutput,
+} from './for-joint-question-answering.js'
+export {
   ElectraForMaskedLM,
   type MaskedLmLabels,
   type MaskedLmOptions,

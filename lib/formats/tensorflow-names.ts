@@ -10,6 +10,7 @@ import { VoltaicError } from '../runtime/errors.js'
 import { defineElectraConfig, type ElectraConfig } from './electra-config.js'
 import { aligned, dtypeBits } from './tensor-data.js'
 import { type SourceTensor, showName, type TensorSource, tensorOf, tensorSource } from './tensor-source.js'
+import { answerHeadNames, originalAnswerClass } from './tensorflow-heads.js'
 
 /** Which of the two models of a pre-training checkpoint. */
 export type ElectraPart = 'discriminator' | 'generator'
@@ -110,9 +111,10 @@ function targetName(
  */
 export function electraFromTensorflow(source: TensorSource, part: ElectraPart): TensorSource {
   const scopes = bodyScopes(source, part)
+  const fineTuned = part === 'discriminator' ? answerHeadNames(source.names) : undefined
   const tensors = new Map<string, SourceTensor>()
   for (const variable of source.names) {
-    const name = targetName(variable, part, scopes)
+    const name = fineTuned?.get(variable) ?? targetName(variable, part, scopes)
     if (name === undefined) continue
     const tensor = tensorOf(source, variable)
     const isKernel = variable.endsWith('/kernel')
@@ -155,8 +157,9 @@ export function configFromShapes(source: TensorSource, part: ElectraPart): Elect
       .filter((name) => name.startsWith(layer))
       .map((name) => name.slice(layer.length).split('.')[0]),
   )
+  const discriminator = source.has('start_predictions.weight') ? originalAnswerClass : 'ElectraForPreTraining'
   return defineElectraConfig({
-    architectures: [part === 'generator' ? 'ElectraForMaskedLM' : 'ElectraForPreTraining'],
+    architectures: [part === 'generator' ? 'ElectraForMaskedLM' : discriminator],
     vocabSize: size('electra.embeddings.word_embeddings.weight', 0),
     embeddingSize: size('electra.embeddings.word_embeddings.weight', 1),
     maxPositionEmbeddings: size('electra.embeddings.position_embeddings.weight', 0),

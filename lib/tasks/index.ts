@@ -1,4 +1,20 @@
-/** Tasks: their files, and their metrics (as `metrics`). */
+/** Tasks: their kinds by name, their files, and their metrics (as `metrics`). */
+export {
+  type Answer,
+  type AnswerOptions,
+  type AnswerWindow,
+  type AnswerWindowOptions,
+  answerWindows,
+  type BestAnswers,
+  bestAnswers,
+} from './answers.js'
+export { type Calibration, calibrationOf } from './calibration.js'
+export {
+  type ChoiceExample,
+  type ChoiceExampleOptions,
+  type ChoiceExamples,
+  readChoiceExamples,
+} from './choice-examples.js'
 export {
   type ConllOptions,
   type ConlluOptions,
@@ -9,6 +25,14 @@ export {
   tagNamesOf,
 } from './conll.js'
 export {
+  type AggregationStrategy,
+  aggregateEntities,
+  type Entity,
+  type EntityGroup,
+  type ScoredToken,
+  type TokenEntity,
+} from './entities.js'
+export {
   type GlueSplit,
   type GlueTask,
   glueMetrics,
@@ -16,8 +40,13 @@ export {
   glueTaskNames,
   readGlue,
 } from './glue.js'
+export { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kinds.js'
 export * as metrics from './metrics.js'
+export type { ChoiceFeature, ChoicePrediction } from './multiple-choice.js'
+export { type AnswerPrediction, nullThresholdOf } from './null-threshold.js'
+export { type AnswerFeature, type QuestionAnsweringOptions, squadPredictions } from './question-answering.js'
 export type { RowOptions, SkippedRow } from './row-checks.js'
+export type { TextPrediction } from './single-label.js'
 export {
   readSquad,
   type SkippedQuestion,
@@ -26,7 +55,19 @@ export {
   type SquadFile,
   type SquadOptions,
 } from './squad-files.js'
+export type {
+  Feature,
+  FeatureOptions,
+  Outputs,
+  Task,
+  TaskDefaults,
+  TaskExamples,
+  TaskKind,
+  TaskName,
+  TaskReadOptions,
+} from './task.js'
 export { readTaskFile, type TaskFileOptions, type TaskRow, type TaskTable } from './task-files.js'
+export type { ClassificationOptions } from './text-classification.js'
 export {
   labelNamesOf,
   readTextExamples,
@@ -34,3 +75,6 @@ export {
   type TextExampleOptions,
   type TextExamples,
 } from './text-examples.js'
+export type { RegressionOptions } from './text-regression.js'
+export type { TextFeature } from './text-sequences.js'
+export type { TaggedFeature, TokenClassificationOptions } from './token-classification.js'

@@ -13,7 +13,12 @@ export interface SkippedRow {
 
 export interface RowOptions {
   /** A malformed row ends the reading with ERR_FORMAT. Default false: it is left out, and listed in `skipped`. */
-  readonly strict?: boolean
+  readonly strict?: boolean | undefined
+}
+
+/** What was left out of a file, as a task tells it. */
+export function skippedPlaces(skipped: readonly SkippedRow[]): { place: string; problem: string }[] {
+  return skipped.map(({ line, problem }) => ({ place: `line ${line}`, problem }))
 }
 
 /** Collects the malformed rows of one file, or throws at the first. */

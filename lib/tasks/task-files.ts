@@ -10,9 +10,9 @@ import { readTextBytes, textLines } from './text-file.js'
 
 export interface TaskFileOptions extends RowOptions {
   /** `auto` (default): by the name: .tsv, .csv, .jsonl or .ndjson, also with .gz. */
-  readonly format?: 'auto' | 'tsv' | 'csv' | 'jsonl'
+  readonly format?: 'auto' | 'tsv' | 'csv' | 'jsonl' | undefined
   /** TSV and CSV: the names of the columns of a file without a header. By default the first line names them. */
-  readonly columns?: readonly string[]
+  readonly columns?: readonly string[] | undefined
 }
 
 export interface TaskRow {

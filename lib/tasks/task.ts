@@ -14,7 +14,10 @@ export type TaskName =
   | 'question-answering'
   | 'multiple-choice'
 
-/** One sequence of an example, as the model takes it. An example may give several: windows of a long text, choices. */
+/**
+ * One sequence of an example, as the model takes it. An example may give several, such as windows of a long text, and any of them may
+ * be in any batch; what has to be computed together, such as the choices of a question, is one feature, one behind the other.
+ */
 export interface Feature {
   /** Index of the example it comes from. */
   readonly example: number
@@ -78,9 +81,9 @@ export interface Task<Example = unknown, F extends Feature = Feature, Prediction
   readonly name: TaskName
   /** The class of its models. */
   readonly model: ModelClass<ElectraPreTrainedModel>
-  /** What its head asks of the configuration: labels, problem type. */
+  /** What its head asks of the configuration: its class's name, labels, problem type. */
   readonly config: Partial<ElectraConfig>
-  /** The metric that decides which checkpoint is best; more is better. */
+  /** The metric that decides which checkpoint is best; more is better, and NaN (a correlation with a constant) is the worst. */
   readonly metric: string
   features(examples: readonly Example[], tokenizer: Tokenizer, options: FeatureOptions): F[]
   /** The mean loss of a batch, a scalar on the tape; the model is in training mode. */
@@ -96,7 +99,8 @@ export interface Task<Example = unknown, F extends Feature = Feature, Prediction
   /** A line of the predictions file. */
   record(example: Example, prediction: Prediction): Readonly<Record<string, unknown>>
   /**
-   * What the best model's validation outputs add to its configuration, such as a threshold. Only where a task has something to
+   * What the best model's validation outputs add to its configuration, such as a threshold; members of `extra` go beside those that
+   * are there. The task that uses it is the one that `restore` makes of the configuration. Only where a task has something to
    * calibrate.
    */
   calibrate?(

@@ -6,7 +6,7 @@ import { columnOf, readTaskFile, type TaskFileOptions, type TaskTable } from './
 export interface TextExample {
   readonly text: string
   readonly pair?: string
-  /** One name, several (`labels: 'multiple'`), or a number (`labels: 'number'`); absent with `labels: 'none'`. */
+  /** One name, several (`labels: 'multiple'` or 'auto'), or a number (`labels: 'number'`); absent with `labels: 'none'`. */
   readonly label?: string | readonly string[] | number
   /** Where it stands in the file, from 1. */
   readonly line: number
@@ -14,17 +14,22 @@ export interface TextExample {
 
 export interface TextExampleOptions extends TaskFileOptions {
   /** Default: the first of text, sentence, text_a, sentence1, premise, question1 that the file has. */
-  readonly textColumn?: string
+  readonly textColumn?: string | undefined
   /** Default: without `textColumn`, the first of text_b, sentence2, hypothesis, question2 that the file has; else single texts. */
-  readonly pairColumn?: string
+  readonly pairColumn?: string | undefined
   /** Default 'label', or 'labels' where there is no such column. */
-  readonly labelColumn?: string
-  /** What labels are: `single` (default) a name, `multiple` any number of names, `number` a finite number, `none`: not read. */
-  readonly labels?: 'single' | 'multiple' | 'number' | 'none'
+  readonly labelColumn?: string | undefined
+  /**
+   * What labels are: `single` (default) a name, `multiple` any number of names, `auto` a name, or an array of names in JSON lines,
+   * `number` a finite number, `none`: not read.
+   */
+  readonly labels?: 'single' | 'multiple' | 'auto' | 'number' | 'none' | undefined
   /** `multiple` in TSV and CSV: what parts the names. Default ','. JSON lines have arrays as well. */
-  readonly labelSeparator?: string
+  readonly labelSeparator?: string | undefined
   /** The names that may occur; a row with another is malformed. Default: any. */
-  readonly labelNames?: readonly string[]
+  readonly labelNames?: readonly string[] | undefined
+  /** The column of labels may be missing, and a label empty; such examples have none. Default false. */
+  readonly unlabelled?: boolean | undefined
 }
 
 export interface TextExamples {
@@ -66,11 +71,14 @@ type Label = TextExample['label']
 /** The label of a field, or the problem with it. */
 function labelOf(field: unknown, options: TextExampleOptions): { label: Label } | { problem: string } {
   const { labels = 'single', labelNames, labelSeparator = ',' } = options
+  const isEmpty = field === undefined || field === null || field === ''
+  if (options.unlabelled === true && isEmpty) return { label: undefined }
   if (labels === 'number') {
     const label = numberOf(field)
     return label === undefined ? { problem: `the label is ${shown(field)}, expected a number` } : { label }
   }
-  const label = labels === 'multiple' ? namesOf(field, labelSeparator) : nameOf(field)
+  const isSeveral = labels === 'multiple' || (labels === 'auto' && Array.isArray(field))
+  const label = isSeveral ? namesOf(field, labelSeparator) : nameOf(field)
   if (label === undefined) return { problem: `the label is ${shown(field)}, expected a name` }
   const unknown = [label].flat().find((name) => labelNames?.includes(name) === false)
   if (unknown === undefined) return { label }
@@ -100,8 +108,9 @@ export async function readTextExamples(
   const guessed = options.textColumn === undefined ? firstOf(pairColumns, table) : undefined
   const pairName = options.pairColumn ?? guessed
   const pair = pairName === undefined ? undefined : columnOf(table, pairName, 'pairColumn')
-  const labelName = options.labelColumn ?? firstOf(labelColumns, table) ?? 'label'
-  const label = options.labels === 'none' ? undefined : columnOf(table, labelName, 'labelColumn')
+  const labelName = options.labelColumn ?? firstOf(labelColumns, table)
+  const isRead = options.labels !== 'none' && (labelName !== undefined || options.unlabelled !== true)
+  const label = isRead ? columnOf(table, labelName ?? 'label', 'labelColumn') : undefined
 
   const checks = new RowChecks(file, options.strict, table.skipped)
   const examples: TextExample[] = []
