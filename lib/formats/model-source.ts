@@ -16,6 +16,7 @@ import { readPytorchCheckpoint } from './pytorch-checkpoint.js'
 import { readSafetensors } from './safetensors.js'
 import type { TensorSource } from './tensor-source.js'
 import { findTensorflowCheckpoint, readTensorflowCheckpoint } from './tensorflow-checkpoint.js'
+import type { LeftOut } from './tensorflow-leftovers.js'
 import {
   configFromShapes,
   type ElectraPart,
@@ -35,6 +36,8 @@ export interface ModelSource {
   readonly tensors: TensorSource
   /** The tokenizer's files that stand beside the weights: name to content. */
   readonly files: Readonly<Record<string, Uint8Array>>
+  /** Of a TensorFlow checkpoint: the variables that are not among the tensors, with the reasons. */
+  readonly leftOut: readonly LeftOut[]
   [Symbol.dispose](): void
 }
 
@@ -74,6 +77,7 @@ interface Weights {
   readonly folder: string
   /** The original code keeps no configuration; its sizes are in the tensors. */
   readonly ownConfig?: () => ElectraConfig
+  readonly leftOut?: readonly LeftOut[]
 }
 
 function hasWeights(folder: string): boolean {
@@ -86,7 +90,8 @@ function openOriginal(prefix: string, part: ElectraPart): Weights {
   const checkpoint = readTensorflowCheckpoint(prefix)
   try {
     const tensors = electraFromTensorflow(checkpoint, part)
-    return { tensors, folder: dirname(prefix), ownConfig: () => configFromShapes(tensors, part) }
+    const ownConfig = (): ElectraConfig => configFromShapes(tensors, part)
+    return { tensors, folder: dirname(prefix), ownConfig, leftOut: tensors.leftOut }
   } catch (error) {
     checkpoint.close()
     throw error
@@ -160,12 +165,13 @@ export async function openModelSource(
     )
   }
   const weights = open(await resolveModelFolder(source, undefined, options), part ?? 'discriminator')
-  const { tensors, folder } = weights
+  const { tensors, folder, leftOut = [] } = weights
   try {
     requirePart(tensors, part)
     const config = configOf(weights, given)
     requireBody(config, tensors)
-    return { config, tensors, files: readTokenizerFiles(folder), [Symbol.dispose]: tensors.close }
+    const files = readTokenizerFiles(folder)
+    return { config, tensors, files, leftOut, [Symbol.dispose]: tensors.close }
   } catch (error) {
     tensors.close()
     throw error
