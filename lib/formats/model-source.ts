@@ -8,7 +8,7 @@ import { VoltaicError } from '../runtime/errors.js'
 import { ioError } from '../runtime/mapped-file.js'
 import { requireBody } from './body-shapes.js'
 import { type ElectraConfig, parseElectraConfig } from './electra-config.js'
-import { type HubOptions, resolveModelFolder } from './hub.js'
+import { type HubOptions, resolveModelFolder, tokenizerFiles } from './hub.js'
 import { readJsonFile } from './json-file.js'
 import { configFileName, readModelConfig, underTodaysNames } from './model-folder.js'
 import { openWeights, weightsFormats } from './model-weights.js'
@@ -41,14 +41,6 @@ export interface ModelSource {
   [Symbol.dispose](): void
 }
 
-/** What the ecosystem's tokenizers write, of this and earlier versions. */
-const tokenizerFiles = [
-  'vocab.txt',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-]
 const largestTokenizerFile = 32 * 1024 * 1024
 
 function readTokenizerFiles(folder: string): Record<string, Uint8Array> {

@@ -13,6 +13,7 @@ import { readSafetensors, writeSafetensors } from '../../dist/formats/safetensor
 import type { TensorSource } from '../../dist/formats/tensor-source.js'
 import { readTensorflowCheckpoint } from '../../dist/formats/tensorflow-checkpoint.js'
 import { electraFromTensorflow } from '../../dist/formats/tensorflow-names.js'
+import { parseOlderFiles } from '../../dist/text/older-files.js'
 import { parseTokenizerConfig, parseTokenizerJson } from '../../dist/text/read-files.js'
 import { survives } from '../helpers/damage.js'
 import {
@@ -151,4 +152,14 @@ t.test('configurations and tokenizers', async () => {
     (damage) => void parseTokenizerConfig(damage(Buffer.from(JSON.stringify(settings))).toString(), path),
     200,
   )
+  const map = { cls_token: { content: '[CLS]' }, additional_special_tokens: ['[E1]', { content: '[E2]' }] }
+  for (const file of ['special_tokens_map.json', 'added_tokens.json']) {
+    const text = JSON.stringify(file === 'added_tokens.json' ? { '[E1]': 12, 'a b': 14 } : map)
+    survives((damage) => {
+      const damaged = { text: damage(Buffer.from(text)).toString(), file }
+      const other = { text: undefined, file: 'other' }
+      if (file === 'added_tokens.json') parseOlderFiles(other, damaged)
+      else parseOlderFiles(damaged, other)
+    }, 150)
+  }
 })
