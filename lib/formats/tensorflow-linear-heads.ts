@@ -33,6 +33,9 @@ const labelsOf: Readonly<Record<string, readonly string[]>> = {
 /** The only task of the original code that tags words. */
 const taggingTask = 'chunk'
 
+/** A square matrix of the body. */
+const ofBody = 'electra/encoder/layer_0/attention/self/query/kernel'
+
 function float32Tensor(shape: readonly number[], fill: (values: Float32Array) => void): SourceTensor {
   const size = shape.reduce((product, length) => product * length, 1)
   return {
@@ -122,9 +125,12 @@ export function findLinearHead(source: TensorSource): LinearHead | undefined {
   if (variables.length !== 2 || !source.has(kernel) || !source.has(bias)) return undefined
   const [ofKernel, ofBias] = [source.info(kernel), source.info(bias)]
   const [hidden = 0, classes = 0] = ofKernel.shape
+  // The body's width: the class's first layer is as wide, and a file must not ask for more memory than it has weights.
+  const [width, height] = source.has(ofBody) ? source.info(ofBody).shape : []
   const fits = ofKernel.shape.length === 2 && ofBias.shape.length === 1 && ofBias.shape[0] === classes
   const tagging = task === taggingTask
-  if (!fits || classes < 1 || (!tagging && 2 * classes > hidden)) return undefined
+  if (!fits || hidden !== width || hidden !== height || classes < 1 || (!tagging && 2 * classes > hidden))
+    return undefined
   if (ofKernel.dtype !== 'F32' || ofBias.dtype !== 'F32') return undefined
   const layer: Layer = {
     hidden,

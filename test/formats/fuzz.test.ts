@@ -74,6 +74,8 @@ const variables: Variable[] = [
   { name: 'electra/embeddings/word_embeddings', shape: [3, 4], data: floats(12) },
   { name: 'electra/embeddings_project/kernel', shape: [4, 2], data: floats(8) },
   { name: 'electra/encoder/layer_0/attention/self/query/kernel', shape: [2, 2], data: floats(4) },
+  { name: 'task_specific/sst/dense/bias', shape: [1], data: floats(1) },
+  { name: 'task_specific/sst/dense/kernel', shape: [2, 1], data: floats(2) },
 ]
 
 t.test('TensorFlow checkpoints', async () => {

@@ -130,11 +130,16 @@ t.test('chunking is token classification', async (t) => {
 t.test('what has no place is said, with the reason', async (t) => {
   const write = await checkpoints(t)
   const tiny = (name: string): Variable => ({ name, shape: [1], data: Buffer.alloc(4) })
+  const otherWidth: Variable[] = [
+    { name: 'task_specific/x/dense/kernel', shape: [hiddenSize / 2, 1], data: Buffer.alloc(2 * hiddenSize) },
+    tiny('task_specific/x/dense/bias'),
+  ]
   for (const [name, variables, reason] of [
     ['wide', linear('wide', hiddenSize / 2 + 1), /at most half as many classes/],
     ['two', [...linear('sst', 2), ...linear('cola', 2)], /^heads of 2 tasks/],
     ['layers', [...linear('x', 2), tiny('task_specific/x/dense_1/bias')], /of other layers/],
     ['shapes', [...linear('x', 2).slice(0, 2), tiny('task_specific/x/dense/bias')], /of other layers/],
+    ['other width', otherWidth, /of other layers/],
     ['electric', [tiny('generator_ltr/encoder/x'), tiny('cloze_predictions/dense/bias')], /^Electric's/],
     [
       'generator',
