@@ -1,12 +1,12 @@
 /** `--config FILE.json`: a command's options from a file, under their names in camelCase. */
-import { readFileSync } from 'node:fs'
+import { readJsonFile } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 
 /** @throws ERR_CONFIG for a file that is no JSON object, or names an option that is not `known` */
 export function readConfigFile<Options>(path: string, known: readonly string[]): Partial<Options> {
   let parsed: unknown
   try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'))
+    parsed = readJsonFile(path)
   } catch (cause) {
     throw new VoltaicError(
       'ERR_CONFIG',

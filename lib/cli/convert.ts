@@ -40,10 +40,15 @@ function announceDownloads(): (progress: HubProgress) => void {
 }
 
 async function convert(source: string, folder: string, options: Options): Promise<void> {
-  const { config, tensors, bytes, files } = await convertModel(source, folder, {
+  const { config, tensors, bytes, files, leftOut } = await convertModel(source, folder, {
     ...options,
     onDownload: announceDownloads(),
   })
+  for (const { names, reason } of leftOut) {
+    const shown = names.slice(0, 2).join(', ')
+    const rest = names.length > 2 ? ` and ${formatCount(names.length - 2)} more` : ''
+    process.stderr.write(`left out: ${shown}${rest}: ${reason}\n`)
+  }
   const name = config.architectures[0] ?? 'model'
   const tokenizer = files.length === 0 ? 'no tokenizer beside it' : `with ${files.join(', ')}`
   process.stdout.write(

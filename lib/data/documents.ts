@@ -6,6 +6,7 @@
  * space), each part a document of its own, so a file without a blank line is served in constant memory too.
  */
 import { isUtf8 } from 'node:buffer'
+import { requireOrdinaryJson } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 
 /** Longer documents are cut. About 250,000 tokens: no sequence is long enough to notice. */
@@ -212,6 +213,7 @@ async function* lines(
 
 function textOfJsonLine(json: string, line: number, { file, textField }: DocumentReading): string {
   const where = `${file}:${line}`
+  requireOrdinaryJson(json, where)
   let value: unknown
   try {
     value = JSON.parse(json)

@@ -9,13 +9,13 @@
  * piece that fills it. So the files depend on the corpus alone. Each shard is written aside and renamed, the manifest last; what a
  * killed run left whole is taken over by the next, which tokenizes only the rest.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readJsonFile } from '../formats/json-file.js'
 import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { makeFolder } from '../runtime/make-folder.js'
-import { ioError } from '../runtime/mapped-file.js'
 import type { Corpus, CorpusFile, CorpusWarning } from './corpus.js'
 import { hashPlainData } from './hash.js'
 import {
@@ -251,7 +251,7 @@ async function build(options: ShardOptions, folder: string, key: string): Promis
 function readManifest(folder: string): ShardManifest {
   const path = join(folder, 'manifest.json')
   try {
-    const manifest = JSON.parse(readFileSync(path, 'utf8')) as ShardManifest
+    const manifest = readJsonFile(path) as ShardManifest
     if (
       manifest.format === 'voltaic-shards' &&
       manifest.version === shardVersion &&
@@ -260,7 +260,7 @@ function readManifest(folder: string): ShardManifest {
       return manifest
     }
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw ioError('read', path, error)
+    if (!(error instanceof VoltaicError && error.code === 'ERR_FORMAT')) throw error
   }
   throw new VoltaicError('ERR_FORMAT', `${path} is no manifest of shards`)
 }

@@ -6,6 +6,7 @@ import { writeFolderWith, writeModelFolder } from './model-folder.js'
 import { type ModelSource, type ModelSourceOptions, openModelSource } from './model-source.js'
 import { writeOnnx } from './onnx.js'
 import { electraGraph } from './onnx-electra.js'
+import type { LeftOut } from './tensorflow-leftovers.js'
 
 export type ConvertTarget = 'safetensors' | 'onnx'
 
@@ -29,6 +30,8 @@ export interface ConvertReport {
   readonly bytes: number
   /** The tokenizer's files that were copied. */
   readonly files: readonly string[]
+  /** Of a TensorFlow checkpoint: the variables that have no place in the result, with the reasons. */
+  readonly leftOut: readonly LeftOut[]
 }
 
 async function writeSafetensorsFolder(
@@ -76,7 +79,7 @@ export async function convertModel(
   }
   using model = await openModelSource(source, where)
   await writers[to](folder, model)
-  const { config, tensors, files } = model
+  const { config, tensors, files, leftOut } = model
   const bytes = tensors.names.reduce((sum, name) => sum + tensors.info(name).byteLength, 0)
-  return { config, tensors: tensors.names, bytes, files: Object.keys(files) }
+  return { config, tensors: tensors.names, bytes, files: Object.keys(files), leftOut }
 }

@@ -32,7 +32,14 @@ export interface HubOptions {
 /** What a folder is wanted for. */
 export type ModelFiles = 'model' | 'tokenizer'
 
-const tokenizerFiles = ['tokenizer_config.json', 'tokenizer.json', 'vocab.txt']
+/** What the ecosystem's tokenizers write, of this and earlier versions. */
+export const tokenizerFiles: readonly string[] = [
+  'tokenizer_config.json',
+  'tokenizer.json',
+  'vocab.txt',
+  'special_tokens_map.json',
+  'added_tokens.json',
+]
 
 /** OWNER/NAME of letters, digits, `-`, `_` and `.`, neither beginning nor ending with the last two. */
 const hubName = /^[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?\/[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?$/

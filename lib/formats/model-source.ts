@@ -8,7 +8,7 @@ import { VoltaicError } from '../runtime/errors.js'
 import { ioError } from '../runtime/mapped-file.js'
 import { requireBody } from './body-shapes.js'
 import { type ElectraConfig, parseElectraConfig } from './electra-config.js'
-import { type HubOptions, resolveModelFolder } from './hub.js'
+import { type HubOptions, resolveModelFolder, tokenizerFiles } from './hub.js'
 import { readJsonFile } from './json-file.js'
 import { configFileName, readModelConfig, underTodaysNames } from './model-folder.js'
 import { openWeights, weightsFormats } from './model-weights.js'
@@ -16,6 +16,7 @@ import { readPytorchCheckpoint } from './pytorch-checkpoint.js'
 import { readSafetensors } from './safetensors.js'
 import type { TensorSource } from './tensor-source.js'
 import { findTensorflowCheckpoint, readTensorflowCheckpoint } from './tensorflow-checkpoint.js'
+import type { LeftOut } from './tensorflow-leftovers.js'
 import {
   configFromShapes,
   type ElectraPart,
@@ -35,17 +36,11 @@ export interface ModelSource {
   readonly tensors: TensorSource
   /** The tokenizer's files that stand beside the weights: name to content. */
   readonly files: Readonly<Record<string, Uint8Array>>
+  /** Of a TensorFlow checkpoint: the variables that are not among the tensors, with the reasons. */
+  readonly leftOut: readonly LeftOut[]
   [Symbol.dispose](): void
 }
 
-/** What the ecosystem's tokenizers write, of this and earlier versions. */
-const tokenizerFiles = [
-  'vocab.txt',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-]
 const largestTokenizerFile = 32 * 1024 * 1024
 
 function readTokenizerFiles(folder: string): Record<string, Uint8Array> {
@@ -74,6 +69,7 @@ interface Weights {
   readonly folder: string
   /** The original code keeps no configuration; its sizes are in the tensors. */
   readonly ownConfig?: () => ElectraConfig
+  readonly leftOut?: readonly LeftOut[]
 }
 
 function hasWeights(folder: string): boolean {
@@ -86,7 +82,8 @@ function openOriginal(prefix: string, part: ElectraPart): Weights {
   const checkpoint = readTensorflowCheckpoint(prefix)
   try {
     const tensors = electraFromTensorflow(checkpoint, part)
-    return { tensors, folder: dirname(prefix), ownConfig: () => configFromShapes(tensors, part) }
+    const ownConfig = (): ElectraConfig => configFromShapes(tensors, part)
+    return { tensors, folder: dirname(prefix), ownConfig, leftOut: tensors.leftOut }
   } catch (error) {
     checkpoint.close()
     throw error
@@ -160,12 +157,13 @@ export async function openModelSource(
     )
   }
   const weights = open(await resolveModelFolder(source, undefined, options), part ?? 'discriminator')
-  const { tensors, folder } = weights
+  const { tensors, folder, leftOut = [] } = weights
   try {
     requirePart(tensors, part)
     const config = configOf(weights, given)
     requireBody(config, tensors)
-    return { config, tensors, files: readTokenizerFiles(folder), [Symbol.dispose]: tensors.close }
+    const files = readTokenizerFiles(folder)
+    return { config, tensors, files, leftOut, [Symbol.dispose]: tensors.close }
   } catch (error) {
     tensors.close()
     throw error

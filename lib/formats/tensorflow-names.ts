@@ -11,6 +11,8 @@ import { defineElectraConfig, type ElectraConfig } from './electra-config.js'
 import { aligned, dtypeBits } from './tensor-data.js'
 import { type SourceTensor, showName, type TensorSource, tensorOf, tensorSource } from './tensor-source.js'
 import { answerHeadNames, originalAnswerClass } from './tensorflow-heads.js'
+import { type LeftOut, leftOutVariables } from './tensorflow-leftovers.js'
+import { findLinearHead } from './tensorflow-linear-heads.js'
 
 /** Which of the two models of a pre-training checkpoint. */
 export type ElectraPart = 'discriminator' | 'generator'
@@ -105,17 +107,28 @@ function targetName(
   return `electra.${parameterName([piece, ...rest].join('/'))}`
 }
 
+/** One model of a checkpoint of the original code. */
+export interface OriginalModel extends TensorSource {
+  /** What the configuration says of a head that was fine-tuned. */
+  readonly headConfig: Partial<ElectraConfig>
+  /** The variables that are not in it. */
+  readonly leftOut: readonly LeftOut[]
+}
+
 /**
  * One model of a checkpoint, under today's names. `close` closes the checkpoint.
  * @throws ERR_FORMAT when the checkpoint does not hold it
  */
-export function electraFromTensorflow(source: TensorSource, part: ElectraPart): TensorSource {
+export function electraFromTensorflow(source: TensorSource, part: ElectraPart): OriginalModel {
   const scopes = bodyScopes(source, part)
   const fineTuned = part === 'discriminator' ? answerHeadNames(source.names) : undefined
+  const linear = part === 'discriminator' ? findLinearHead(source) : undefined
+  const taken = new Set<string>(linear?.variables)
   const tensors = new Map<string, SourceTensor>()
   for (const variable of source.names) {
     const name = fineTuned?.get(variable) ?? targetName(variable, part, scopes)
     if (name === undefined) continue
+    taken.add(variable)
     const tensor = tensorOf(source, variable)
     const isKernel = variable.endsWith('/kernel')
     if (isKernel && tensor.shape.length !== 2) {
@@ -135,7 +148,12 @@ export function electraFromTensorflow(source: TensorSource, part: ElectraPart): 
         'Fine-tuned checkpoints hold a discriminator only',
     )
   }
-  return tensorSource(source.path, tensors, source.close)
+  for (const [name, tensor] of linear?.tensors ?? []) tensors.set(name, tensor)
+  return {
+    ...tensorSource(source.path, tensors, source.close),
+    headConfig: linear?.config ?? {},
+    leftOut: leftOutVariables(source.names, taken, part),
+  }
 }
 
 /**
@@ -143,7 +161,7 @@ export function electraFromTensorflow(source: TensorSource, part: ElectraPart): 
  * each 64 of the width. Dropout and the activation are not in a checkpoint; they are the same for every published model.
  * @throws ERR_FORMAT when a tensor that decides a size is missing
  */
-export function configFromShapes(source: TensorSource, part: ElectraPart): ElectraConfig {
+export function configFromShapes(source: OriginalModel, part: ElectraPart): ElectraConfig {
   const size = (name: string, axis: number): number => {
     const { shape } = source.has(name) ? source.info(name) : { shape: [] }
     const found = shape[axis]
@@ -157,7 +175,8 @@ export function configFromShapes(source: TensorSource, part: ElectraPart): Elect
       .filter((name) => name.startsWith(layer))
       .map((name) => name.slice(layer.length).split('.')[0]),
   )
-  const discriminator = source.has('start_predictions.weight') ? originalAnswerClass : 'ElectraForPreTraining'
+  const body = source.has('discriminator_predictions.dense.weight') ? 'ElectraForPreTraining' : 'ElectraModel'
+  const discriminator = source.has('start_predictions.weight') ? originalAnswerClass : body
   return defineElectraConfig({
     architectures: [part === 'generator' ? 'ElectraForMaskedLM' : discriminator],
     vocabSize: size('electra.embeddings.word_embeddings.weight', 0),
@@ -168,5 +187,6 @@ export function configFromShapes(source: TensorSource, part: ElectraPart): Elect
     numHiddenLayers: layers.size,
     numAttentionHeads: Math.max(1, Math.floor(hiddenSize / 64)),
     intermediateSize: size(`${layer}0.intermediate.dense.weight`, 0),
+    ...source.headConfig,
   })
 }

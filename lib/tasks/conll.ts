@@ -2,8 +2,9 @@
  * Tagged sentences: CoNLL columns (one word a line, a blank line behind each sentence) with entities as BIO or BIOES or with any tags,
  * and CoNLL-U with parts of speech. A malformed line takes its whole sentence along.
  */
+import { mostColumns } from './delimited.js'
 import { RowChecks, type RowOptions, type SkippedRow } from './row-checks.js'
-import { readTextFile, textLines } from './text-file.js'
+import { readTextBytes, textLines } from './text-file.js'
 
 export interface TaggedSentence {
   readonly words: readonly string[]
@@ -18,23 +19,8 @@ export interface TaggedSentences {
   readonly skipped: readonly SkippedRow[]
 }
 
-interface Line {
-  readonly line: number
-  readonly text: string
-}
-
-/** Blocks of lines between lines without anything but white space. */
-function* blocks(text: string): Generator<Line[]> {
-  let block: Line[] = []
-  for (const line of textLines(text)) {
-    if (line.text.trim() !== '') block.push(line)
-    else if (block.length > 0) {
-      yield block
-      block = []
-    }
-  }
-  if (block.length > 0) yield block
-}
+/** More words than any sentence or document has; a file without a blank line is one of another kind. */
+const mostWords = 100_000
 
 /** A word with its tag, if it has one; undefined for a line to pass over; or the problem with the line. */
 type WordLine =
@@ -59,36 +45,52 @@ function unknownTag(
   return { problem: `the tag '${tag.slice(0, 80)}' is none of the ${known.size} labels: ${shown}${more}` }
 }
 
+const tooManyWords = {
+  problem: `the sentence has more than ${mostWords} words, expected a blank line behind each sentence`,
+}
+
 async function readSentences(
   file: string,
   { strict, tagNames }: SentenceOptions,
   readLine: (text: string) => WordLine,
 ): Promise<TaggedSentences> {
-  const text = await readTextFile(file)
+  const bytes = await readTextBytes(file)
   const checks = new RowChecks(file, strict)
   const known = tagNames === undefined ? undefined : new Set(tagNames)
   const sentences: TaggedSentence[] = []
-  for (const block of blocks(text)) {
-    const words: string[] = []
-    const tags: string[] = []
-    let first = 0
-    let good = true
-    for (const { line, text } of block) {
-      const found = readLine(text)
-      if (found === undefined) continue
-      const read = 'problem' in found ? found : (unknownTag(found.tag, known) ?? found)
-      if ('problem' in read) {
-        checks.refuse(line, read.problem)
-        good = false
-        break
-      }
-      first ||= line
-      words.push(read.word)
-      if (read.tag !== undefined) tags.push(read.tag)
-    }
+  let words: string[] = []
+  let tags: string[] = []
+  let first = 0
+  let good = true
+  const finish = (): void => {
     const whole = tags.length === words.length
     if (good && words.length > 0) sentences.push({ words, tags: whole ? tags : [], line: first })
+    words = []
+    tags = []
+    good = true
   }
+  for (const { line, text } of textLines(bytes)) {
+    const blank = text.trim() === ''
+    if (blank) finish()
+    if (blank || !good) continue
+    const found = readLine(text)
+    if (found === undefined) continue
+    const read =
+      words.length === mostWords
+        ? tooManyWords
+        : 'problem' in found
+          ? found
+          : (unknownTag(found.tag, known) ?? found)
+    if ('problem' in read) {
+      checks.refuse(line, read.problem)
+      good = false
+      continue
+    }
+    if (words.length === 0) first = line
+    words.push(read.word)
+    if (read.tag !== undefined) tags.push(read.tag)
+  }
+  finish()
   return { sentences, skipped: checks.finish(sentences.length, 'sentences') }
 }
 
@@ -111,7 +113,10 @@ export function readConll(file: string, options: ConllOptions = {}): Promise<Tag
   const { wordColumn = 0, tagColumn = -1, tags = 'entities', unlabelled = false } = options
   return readSentences(file, options, (text) => {
     if (text.startsWith('-DOCSTART-')) return undefined
-    const fields = text.includes('\t') ? text.split('\t') : text.trim().split(/\s+/)
+    const fields = text.includes('\t')
+      ? text.split('\t', mostColumns + 1)
+      : text.trim().split(/\s+/, mostColumns + 1)
+    if (fields.length > mostColumns) return { problem: `more than ${mostColumns} columns` }
     const word = fields.at(wordColumn)?.trim()
     const tag = fields.length > 1 ? fields.at(tagColumn)?.trim() : undefined
     if (word && !tag && unlabelled) return { word, tag: undefined }
@@ -138,7 +143,7 @@ export function readConllu(file: string, options: ConlluOptions = {}): Promise<T
   const { column = 'upos', unlabelled = false } = options
   return readSentences(file, options, (text) => {
     if (text.startsWith('#')) return undefined
-    const fields = text.split('\t')
+    const fields = text.split('\t', mostColumns)
     if (fields.length !== 10) return { problem: `${fields.length} columns, expected the 10 of CoNLL-U` }
     const [id = '', word = ''] = fields
     if (/^\d+[-.]\d+$/.test(id)) return undefined

@@ -39,8 +39,9 @@ export function entitySpans(tags: readonly string[]): EntitySpan[] {
     const now = tag[0]
     if (now === undefined)
       throw new VoltaicError('ERR_ARGUMENT', `tag ${index} is empty, expected O or B-TYPE`)
-    const dash = tag.indexOf('-')
-    const type = tag.slice(dash + 1) || '_'
+    // Behind the first dash after the letter, or without one all behind the letter: bare B and I are of one type, _.
+    const rest = tag.slice(1)
+    const type = rest.slice(rest.indexOf('-') + 1) || '_'
     const changed = type !== typeBefore
     if (ends(before, now) || (!isOutside(before) && changed)) {
       spans.push({ type: typeBefore, start, end: index - 1 })

@@ -3,6 +3,7 @@ import { createReadStream, existsSync, readdirSync, readFileSync, realpathSync, 
 import { join } from 'node:path'
 import type { ElectraPreTrainedModel } from '../electra/index.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
+import { readJsonFile } from '../formats/json-file.js'
 import { configFileName, writeModelFolder } from '../formats/model-folder.js'
 import { removeLeftovers, writeFileAtomically, writeFully } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
@@ -109,7 +110,7 @@ export function readResult(output: string): FinetuneResult {
   const path = join(output, metricsFile)
   const reportPath = join(output, reportFile)
   try {
-    const metrics = JSON.parse(readFileSync(path, 'utf8')) as RunMetrics
+    const metrics = readJsonFile(path) as RunMetrics
     const report = existsSync(reportPath) ? readFileSync(reportPath, 'utf8') : ''
     return { ...metrics, output, report }
   } catch (cause) {

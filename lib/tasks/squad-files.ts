@@ -2,9 +2,9 @@
  * SQuAD 1.1 and 2.0 (and XQuAD): JSON to questions with their contexts. The files count offsets in code points; here they count UTF-16
  * units, so that `context.slice(start, start + text.length)` is the answer.
  */
-import { parseJsonText } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
-import { readTextFile } from './text-file.js'
+import { JsonWalk } from './json-walk.js'
+import { readTextBytes } from './text-file.js'
 
 export interface SquadAnswer {
   readonly text: string
@@ -47,7 +47,10 @@ function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-class Malformed extends Error {}
+/** No Error: its stack would take most of the time of a file with many of them. */
+class Malformed {
+  constructor(readonly message: string) {}
+}
 
 function stringIn(object: Json, name: string): string {
   const value = object[name]
@@ -70,7 +73,7 @@ function answerOf(value: unknown, context: string, unit: (codePoint: number) => 
   const start = Number.isInteger(codePoint) && (codePoint as number) >= 0 ? unit(codePoint as number) : -1
   if (start >= 0 && context.startsWith(text, start)) return { text, start }
   throw new Malformed(
-    `the answer '${text.slice(0, 80)}' does not stand at answer_start ${JSON.stringify(codePoint)} of the context; ` +
+    `the answer '${text.slice(0, 80)}' does not stand at answer_start ${JSON.stringify(codePoint)?.slice(0, 80)} of the context; ` +
       'offsets count code points',
   )
 }
@@ -97,18 +100,73 @@ function exampleOf(value: unknown, { title, context, unit }: Paragraph): SquadEx
   }
 }
 
-function refuse(file: string, place: string, problem: string): never {
-  throw new VoltaicError('ERR_FORMAT', `${file}: ${place}: ${problem}; expected SQuAD's JSON`)
+/** With more, the file is of another kind, and the report would fill the memory. */
+const mostSkipped = 100_000
+
+/** The questions of a file as they come, and what was wrong with others. */
+class Questions {
+  readonly examples: SquadExample[] = []
+  readonly skipped: SkippedQuestion[] = []
+  readonly #ids = new Set<string>()
+
+  constructor(
+    readonly file: string,
+    readonly strict: boolean,
+  ) {}
+
+  add(value: unknown, place: string, paragraph: Paragraph): void {
+    try {
+      const example = exampleOf(value, paragraph)
+      if (this.#ids.has(example.id)) throw new Malformed(`the id ${example.id.slice(0, 80)} occurs twice`)
+      this.#ids.add(example.id)
+      this.examples.push(example)
+    } catch (error) {
+      if (!(error instanceof Malformed)) throw error
+      if (this.strict) throw new VoltaicError('ERR_FORMAT', `${this.file}: ${place}: ${error.message}`)
+      const [first] = this.skipped
+      if (first !== undefined && this.skipped.length >= mostSkipped) {
+        throw new VoltaicError(
+          'ERR_FORMAT',
+          `${this.file}: more than ${mostSkipped} malformed questions, the first at ${first.place}: ${first.problem}`,
+        )
+      }
+      this.skipped.push({ place, problem: error.message })
+    }
+  }
 }
 
-function objectsIn(file: string, object: Json, name: string, place: string): [string, Json][] {
-  const list = object[name]
-  const path = place === '' ? name : `${place}.${name}`
-  if (!Array.isArray(list)) return refuse(file, path, 'is missing or not a list')
-  return list.map((value: unknown, index) => {
-    const at = `${path}[${index}]`
-    return isObject(value) ? [at, value] : refuse(file, at, 'is not an object')
-  })
+const expected = `; expected SQuAD's JSON`
+
+function readParagraph(walk: JsonWalk, place: string, title: string, questions: Questions): void {
+  const paragraph = walk.value(place)
+  if (!isObject(paragraph)) walk.refuse(place, `is not an object${expected}`)
+  const { context, qas } = paragraph
+  if (typeof context !== 'string') walk.refuse(`${place}.context`, `is missing or not a string${expected}`)
+  if (!Array.isArray(qas)) walk.refuse(`${place}.qas`, `is missing or not a list${expected}`)
+  const shared = { title, context, unit: unitsOf(context) }
+  for (const [index, value] of qas.entries()) questions.add(value, `${place}.qas[${index}]`, shared)
+}
+
+function readArticle(walk: JsonWalk, place: string, questions: Questions): void {
+  if (!walk.is('object')) walk.refuse(place, `is not an object${expected}`)
+  const path = `${place}.paragraphs`
+  let title = ''
+  let paragraphs: number | undefined
+  for (const name of walk.members(place)) {
+    if (name === 'title') {
+      const value = walk.value(`${place}.title`)
+      title = typeof value === 'string' ? value : ''
+    } else {
+      if (name === 'paragraphs') paragraphs = walk.at
+      walk.skip(place)
+    }
+  }
+  const end = walk.at
+  // Behind the title, wherever that stands.
+  walk.at = paragraphs ?? end
+  if (paragraphs === undefined || !walk.is('list')) walk.refuse(path, `is missing or not a list${expected}`)
+  for (const index of walk.elements(path)) readParagraph(walk, `${path}[${index}]`, title, questions)
+  walk.at = end
 }
 
 /**
@@ -116,39 +174,26 @@ function objectsIn(file: string, object: Json, name: string, place: string): [st
  * @throws ERR_IO; ERR_FORMAT for another kind of file, and for a file without one good question
  */
 export async function readSquad(file: string, { strict = false }: SquadOptions = {}): Promise<SquadFile> {
-  const document = parseJsonText(await readTextFile(file), file)
-  if (!isObject(document)) return refuse(file, 'the file', 'is not an object')
-  const examples: SquadExample[] = []
-  const skipped: SkippedQuestion[] = []
-  const ids = new Set<string>()
-
-  function add(value: unknown, place: string, paragraph: Paragraph): void {
-    try {
-      const example = exampleOf(value, paragraph)
-      if (ids.has(example.id)) throw new Malformed(`the id ${example.id} occurs twice`)
-      ids.add(example.id)
-      examples.push(example)
-    } catch (error) {
-      if (!(error instanceof Malformed)) throw error
-      if (strict) throw new VoltaicError('ERR_FORMAT', `${file}: ${place}: ${error.message}`)
-      skipped.push({ place, problem: error.message })
-    }
+  const walk = new JsonWalk(await readTextBytes(file, Number.POSITIVE_INFINITY), file)
+  const questions = new Questions(file, strict)
+  let version = ''
+  let hasData = false
+  if (!walk.is('object')) walk.refuse('the file', `is not an object${expected}`)
+  for (const name of walk.members('the file')) {
+    if (name === 'version') {
+      const value = walk.value('version')
+      version = typeof value === 'string' ? value : ''
+    } else if (name === 'data' && walk.is('list')) {
+      hasData = true
+      for (const index of walk.elements('data')) readArticle(walk, `data[${index}]`, questions)
+    } else walk.skip('the file')
   }
-
-  for (const [articlePlace, article] of objectsIn(file, document, 'data', '')) {
-    const title = typeof article.title === 'string' ? article.title : ''
-    for (const [place, paragraph] of objectsIn(file, article, 'paragraphs', articlePlace)) {
-      const { context, qas } = paragraph
-      if (typeof context !== 'string') refuse(file, `${place}.context`, 'is missing or not a string')
-      if (!Array.isArray(qas)) refuse(file, `${place}.qas`, 'is missing or not a list')
-      const shared = { title, context, unit: unitsOf(context) }
-      for (const [index, value] of qas.entries()) add(value, `${place}.qas[${index}]`, shared)
-    }
-  }
+  walk.end()
+  if (!hasData) walk.refuse('data', `is missing or not a list${expected}`)
+  const { examples, skipped } = questions
   if (examples.length === 0) {
     const [first] = skipped
-    refuse(file, first?.place ?? 'data', first?.problem ?? 'holds no question')
+    walk.refuse(first?.place ?? 'data', `${first?.problem ?? 'holds no question'}${expected}`)
   }
-  const { version } = document
-  return { version: typeof version === 'string' ? version : '', examples, skipped }
+  return { version, examples, skipped }
 }

@@ -6,7 +6,7 @@ import { parseJsonText } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { csvRecords, type DelimitedRecord, mostColumns, tsvRecords } from './delimited.js'
 import { RowChecks, type RowOptions, type SkippedRow } from './row-checks.js'
-import { readTextFile, textLines } from './text-file.js'
+import { readTextBytes, textLines } from './text-file.js'
 
 export interface TaskFileOptions extends RowOptions {
   /** `auto` (default): by the name: .tsv, .csv, .jsonl or .ndjson, also with .gz. */
@@ -65,7 +65,7 @@ function fromRecords(records: Iterator<DelimitedRecord>, checks: RowChecks, opti
   return { columns, rows }
 }
 
-function fromJsonLines(text: string, checks: RowChecks, options: TaskFileOptions) {
+function fromJsonLines(bytes: Buffer, checks: RowChecks, options: TaskFileOptions) {
   if (options.columns !== undefined) {
     throw new VoltaicError(
       'ERR_CONFIG',
@@ -74,7 +74,7 @@ function fromJsonLines(text: string, checks: RowChecks, options: TaskFileOptions
   }
   const places = new Map<string, number>()
   const rows: TaskRow[] = []
-  for (const { line, text: json } of textLines(text)) {
+  for (const { line, text: json } of textLines(bytes)) {
     if (json.trim() === '') continue
     let value: unknown
     try {
@@ -110,12 +110,12 @@ function fromJsonLines(text: string, checks: RowChecks, options: TaskFileOptions
  */
 export async function readTaskFile(file: string, options: TaskFileOptions = {}): Promise<TaskTable> {
   const format = formatOf(file, options)
-  const text = await readTextFile(file)
+  const bytes = await readTextBytes(file)
   const checks = new RowChecks(file, options.strict)
   const table =
     format === 'jsonl'
-      ? fromJsonLines(text, checks, options)
-      : fromRecords(format === 'tsv' ? tsvRecords(text) : csvRecords(text, file), checks, options)
+      ? fromJsonLines(bytes, checks, options)
+      : fromRecords(format === 'tsv' ? tsvRecords(bytes) : csvRecords(bytes, file), checks, options)
   return { file, ...table, skipped: checks.finish(table.rows.length) }
 }
 

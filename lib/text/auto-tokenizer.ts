@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { type HubOptions, resolveModelFolder } from '../formats/hub.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { ioError, systemErrorName } from '../runtime/mapped-file.js'
+import { type OlderFiles, parseOlderFiles } from './older-files.js'
 import {
   parseTokenizerConfig,
   parseTokenizerJson,
@@ -28,6 +29,9 @@ export type LoadTokenizerOptions = Omit<TokenizerOptions, 'vocabulary'> & {
 
 /** No vocabulary comes near; a larger file is not one. */
 const largestFile = 32 * 1024 * 1024
+
+/** What earlier versions keep beside the vocabulary. */
+const olderFileNames = ['special_tokens_map.json', 'added_tokens.json'] as const
 
 async function readText(path: string): Promise<string | undefined> {
   let bytes: Uint8Array
@@ -63,12 +67,60 @@ interface Sources {
   readonly vocabulary?: readonly string[] | undefined
   readonly json?: TokenizerJson | undefined
   readonly config?: TokenizerConfig | undefined
+  readonly older?: OlderFiles | undefined
 }
 
-function tokenizerFrom(
-  { place, vocabulary, json, config }: Sources,
-  options: LoadTokenizerOptions,
-): Tokenizer {
+/** Says where files of a folder contradict each other, and which one counts. */
+function warnOfContradictions({ place, vocabulary, json, config }: Sources, configCounts: boolean): void {
+  const said: string[] = []
+  if (json !== undefined && vocabulary !== undefined) {
+    const { vocabulary: tokens } = json
+    const at = vocabulary.findIndex((token, id) => tokens[id] !== token && tokens[id] !== '')
+    const short = at < 0 && vocabulary.length < tokens.length ? vocabulary.length : at
+    if (short >= 0) {
+      const [ours, theirs] = [tokens[short], vocabulary[short]].map((token) =>
+        token === undefined ? 'none' : JSON.stringify(token),
+      )
+      said.push(
+        `${tokenizerFileName} has ${ours} for id ${short}, ${vocabularyFileName} ${theirs}; ${tokenizerFileName} counts`,
+      )
+    }
+  }
+  const [ofJson, ofConfig] = [json?.normalization, config?.normalization]
+  if (configCounts && ofJson !== undefined && ofConfig !== undefined) {
+    const names = ['lowercase', 'stripAccents', 'handleChineseChars'] as const
+    const different = names.find((name) => ofJson[name] !== ofConfig[name])
+    if (different !== undefined) {
+      said.push(
+        `${different} is ${ofJson[different]} in ${tokenizerFileName} and ${ofConfig[different]} by ${tokenizerConfigFileName}, ` +
+          `where a key that is missing means true; ${tokenizerConfigFileName} counts (the option reading: 'tokenizer_json' takes the other)`,
+      )
+    }
+  }
+  if (said.length > 0) {
+    process.emitWarning(`${place}: ${said.join('; ')}`, { type: 'VoltaicWarning', code: 'VOLTAIC_TOKENIZER' })
+  }
+}
+
+/** All tokens beside the vocabulary. Those that only have a name take the id that another file gives them. */
+function allAddedTokens(
+  { json, config, older }: Sources,
+  given: LoadTokenizerOptions['addedTokens'] = [],
+): NonNullable<TokenizerOptions['addedTokens']> {
+  const listed = [...(older?.addedTokens ?? []), ...(json?.addedTokens ?? []), ...(config?.addedTokens ?? [])]
+  const contents = new Set(listed.map(({ content }) => content))
+  const additional = new Set([...(older?.additional ?? []), ...(config?.additional ?? [])])
+  return [
+    ...listed.map((token) => (additional.has(token.content) ? { ...token, special: true } : token)),
+    ...[...additional]
+      .filter((content) => !contents.has(content))
+      .map((content) => ({ content, special: true })),
+    ...given,
+  ]
+}
+
+function tokenizerFrom(sources: Sources, options: LoadTokenizerOptions): Tokenizer {
+  const { place, vocabulary, json, config, older } = sources
   const { reading, cased, ...given } = options
   const follow =
     reading ?? (config === undefined || config.followsTokenizerJson ? 'tokenizer_json' : 'tokenizer_config')
@@ -78,20 +130,17 @@ function tokenizerFrom(
       `tokenizer: reading is '${follow}', expected tokenizer_config or tokenizer_json`,
     )
   }
+  if (reading === undefined) warnOfContradictions(sources, follow === 'tokenizer_config')
   const asked = overlay(cased === undefined ? {} : { lowercase: !cased }, given)
   const settings =
     follow === 'tokenizer_json'
-      ? overlay(config?.common ?? {}, json?.raw() ?? {}, asked)
-      : overlay(config?.normalization ?? {}, config?.common ?? {}, asked)
+      ? overlay(config?.common ?? {}, older?.names ?? {}, json?.raw() ?? {}, asked)
+      : overlay(config?.normalization ?? {}, config?.common ?? {}, older?.names ?? {}, asked)
   // Asked for another case, accents follow it unless they are asked for too.
   if (asked.lowercase !== undefined && asked.stripAccents === undefined) {
     Object.assign(settings, { stripAccents: asked.lowercase })
   }
-  const addedTokens = [
-    ...(json?.addedTokens ?? []),
-    ...(config?.addedTokens ?? []),
-    ...(given.addedTokens ?? []),
-  ]
+  const addedTokens = allAddedTokens(sources, given.addedTokens)
   const tokens = json?.vocabulary ?? vocabulary ?? []
   try {
     return createTokenizer({ ...settings, vocabulary: tokens, addedTokens })
@@ -102,8 +151,8 @@ function tokenizerFrom(
 }
 
 /**
- * The tokenizer of a model folder (tokenizer.json or vocab.txt, with tokenizer_config.json where there is one), or of a model by its
- * name on the hub (see `resolveModelFolder`).
+ * The tokenizer of a model folder (tokenizer.json or vocab.txt, with tokenizer_config.json where there is one, and in older folders
+ * special_tokens_map.json and added_tokens.json), or of a model by its name on the hub (see `resolveModelFolder`).
  * @throws ERR_IO when the folder or its files cannot be read; ERR_FORMAT when none of the files is there, one is damaged, or a special
  * token is missing (the message names it); ERR_UNSUPPORTED when it is not a WordPiece tokenizer.
  */
@@ -122,8 +171,9 @@ async function loadTokenizerFolder(folder: string, options: LoadTokenizerOptions
   })
   if (!found.isDirectory()) return loadVocabulary(folder, options)
   const path = (name: string): string => join(folder, name)
-  const [jsonText, configText, vocabularyText] = await Promise.all(
-    [tokenizerFileName, tokenizerConfigFileName, vocabularyFileName].map((name) => readText(path(name))),
+  const names = [tokenizerFileName, tokenizerConfigFileName, vocabularyFileName, ...olderFileNames]
+  const [jsonText, configText, vocabularyText, mapText, addedText] = await Promise.all(
+    names.map((name) => readText(path(name))),
   )
   if (jsonText === undefined && vocabularyText === undefined) {
     throw new VoltaicError(
@@ -131,14 +181,17 @@ async function loadTokenizerFolder(folder: string, options: LoadTokenizerOptions
       `${folder}: no tokenizer here, expected ${tokenizerFileName} or ${vocabularyFileName}; copy one of them beside the model`,
     )
   }
+  const config =
+    configText === undefined ? undefined : parseTokenizerConfig(configText, path(tokenizerConfigFileName))
+  const [map, added] = olderFileNames
   return tokenizerFrom(
     {
       place: folder,
       json: jsonText === undefined ? undefined : parseTokenizerJson(jsonText, path(tokenizerFileName)),
-      config:
-        configText === undefined
-          ? undefined
-          : parseTokenizerConfig(configText, path(tokenizerConfigFileName)),
+      config,
+      older: config?.listsAddedTokens
+        ? undefined
+        : parseOlderFiles({ text: mapText, file: path(map) }, { text: addedText, file: path(added) }),
       vocabulary: vocabularyText === undefined ? undefined : parseVocabulary(vocabularyText),
     },
     options,

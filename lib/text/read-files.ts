@@ -1,5 +1,5 @@
 /**
- * Reading vocab.txt, tokenizer.json and tokenizer_config.json.
+ * Reading vocab.txt, tokenizer.json and tokenizer_config.json (older-files.ts: what earlier versions had beside them).
  *
  * Two readings of a folder exist, and they can differ. Hugging Face's BERT and ELECTRA tokenizer classes take the vocabulary (and
  * added tokens) from tokenizer.json and everything else from tokenizer_config.json, a missing key meaning the class's default; the
@@ -11,12 +11,12 @@ import { VoltaicError } from '../runtime/errors.js'
 import type { AddedToken, Template, TemplatePiece, TokenizerOptions } from './specification.js'
 
 type Json = Readonly<Record<string, unknown>>
-type AddedTokenOptions = Partial<AddedToken> & { readonly content: string }
+export type AddedTokenOptions = Partial<AddedToken> & { readonly content: string }
 
 /** Ids above this are taken for damage; no vocabulary comes near. */
-const largestId = 2 ** 24
+export const largestId: number = 2 ** 24
 
-function refuse(file: string, message: string): never {
+export function refuse(file: string, message: string): never {
   throw new VoltaicError('ERR_FORMAT', `${file}: ${message}`)
 }
 
@@ -38,9 +38,11 @@ export function parseVocabulary(text: string): string[] {
 
 function boolean(value: unknown, fallback: boolean, file: string, name: string): boolean {
   if (value === undefined || value === null) return fallback
-  return typeof value === 'boolean'
-    ? value
-    : refuse(file, `${name} is ${JSON.stringify(value)}, expected true or false`)
+  // Old configurations have them quoted, as Python writes them.
+  const plain = typeof value === 'string' ? { true: true, false: false }[value.toLowerCase()] : value
+  return typeof plain === 'boolean'
+    ? plain
+    : refuse(file, `${name} is ${JSON.stringify(value).slice(0, 80)}, expected true or false`)
 }
 
 /** A token given as a string or as an object with `content`. */
@@ -48,7 +50,34 @@ function tokenContent(value: unknown, file: string, name: string): string | unde
   if (value === undefined || value === null) return undefined
   if (typeof value === 'string') return value
   if (isObject(value) && typeof value.content === 'string') return value.content
-  return refuse(file, `${name} is ${JSON.stringify(value)}, expected a token`)
+  return refuse(file, `${name} is ${JSON.stringify(value).slice(0, 80)}, expected a token`)
+}
+
+/** The names of special tokens that a file has. */
+export function tokenNames(object: Json, file: string): Partial<TokenizerOptions> {
+  const token = (name: string): string | undefined => tokenContent(object[name], file, name)
+  return {
+    unkToken: token('unk_token'),
+    clsToken: token('cls_token'),
+    sepToken: token('sep_token'),
+    padToken: token('pad_token'),
+    maskToken: token('mask_token'),
+  }
+}
+
+/** Special tokens beyond those. */
+export function additionalTokens(object: Json, file: string): string[] {
+  const name = 'additional_special_tokens'
+  const list = object[name] ?? []
+  if (!Array.isArray(list)) return refuse(file, `${name} is not a list of tokens`)
+  return list.map((token: unknown) => tokenContent(token, file, name) ?? refuse(file, `${name} holds null`))
+}
+
+/** Without a limit Hugging Face writes 1e30. The first versions call it max_len. */
+function maximalLength({ model_max_length: now, max_len: once }: Json): number | null {
+  const given = now ?? once
+  const most = typeof given === 'string' && given.trim() !== '' ? Number(given) : given
+  return typeof most === 'number' && Number.isInteger(most) && most > 0 && most < 2 ** 31 ? most : null
 }
 
 function addedToken(value: unknown, id: unknown, file: string): AddedTokenOptions {
@@ -76,6 +105,8 @@ function addedToken(value: unknown, id: unknown, file: string): AddedTokenOption
 export interface TokenizerJson {
   readonly vocabulary: readonly string[]
   readonly addedTokens: readonly AddedTokenOptions[]
+  /** How it normalizes, where that is BERT's way. */
+  readonly normalization: Partial<TokenizerOptions> | undefined
   /** Everything else, by the raw reading. */
   readonly raw: () => Partial<TokenizerOptions>
 }
@@ -152,26 +183,30 @@ export function parseTokenizerJson(text: string, file: string): TokenizerJson {
   if (model.type !== undefined || !('continuing_subword_prefix' in model))
     requireType(model, 'WordPiece', 'model', file)
   const added = Array.isArray(document.added_tokens) ? document.added_tokens : []
+  const { normalizer } = document
+  const settings = isObject(normalizer) ? normalizer : undefined
+  const flag = (name: string, fallback: boolean): boolean =>
+    settings !== undefined && boolean(settings[name], fallback, file, `normalizer.${name}`)
+  const lowercase = flag('lowercase', true)
+  const normalization = {
+    lowercase,
+    stripAccents: flag('strip_accents', lowercase),
+    handleChineseChars: flag('handle_chinese_chars', true),
+    cleanText: flag('clean_text', true),
+  }
   return {
     vocabulary: vocabularyOf(model, file),
     addedTokens: added.map((token: unknown) =>
       addedToken(token, isObject(token) ? token.id : undefined, file),
     ),
+    normalization: settings?.type === 'BertNormalizer' ? normalization : undefined,
     raw() {
-      const { normalizer } = document
       if (normalizer !== null && normalizer !== undefined)
         requireType(normalizer, 'BertNormalizer', 'normalizer', file)
       requireType(document.pre_tokenizer, 'BertPreTokenizer', 'pre-tokenizer', file)
-      const settings = isObject(normalizer) ? normalizer : undefined
-      const flag = (name: string, fallback: boolean): boolean =>
-        settings !== undefined && boolean(settings[name], fallback, file, `normalizer.${name}`)
       const most = model.max_input_chars_per_word
-      const lowercase = flag('lowercase', true)
       return {
-        lowercase,
-        stripAccents: flag('strip_accents', lowercase),
-        handleChineseChars: flag('handle_chinese_chars', true),
-        cleanText: flag('clean_text', true),
+        ...normalization,
         maxInputCharsPerWord: typeof most === 'number' ? most : 100,
         continuationPrefix:
           tokenContent(model.continuing_subword_prefix, file, 'continuing_subword_prefix') ?? '##',
@@ -187,6 +222,10 @@ export interface TokenizerConfig {
   /** Whether the class that it names follows tokenizer.json alone. */
   readonly followsTokenizerJson: boolean
   readonly addedTokens: readonly AddedTokenOptions[]
+  /** Whether they are all there are: files of earlier versions do not count then. */
+  readonly listsAddedTokens: boolean
+  /** Special tokens beyond the named ones. */
+  readonly additional: readonly string[]
   /** Names of special tokens, maximal length and the like: in both readings. */
   readonly common: Partial<TokenizerOptions>
   /** How to normalize: in the usual reading. */
@@ -197,11 +236,9 @@ export interface TokenizerConfig {
 export function parseTokenizerConfig(text: string, file: string): TokenizerConfig {
   const config = parseJson(text, file)
   const own = isObject(config.voltaic) ? config.voltaic : {}
-  const token = (name: string): string | undefined => tokenContent(config[name], file, name)
   const lowercase = boolean(config.do_lower_case, true, file, 'do_lower_case')
   const edition = (value: unknown): 'huggingface' | 'google' | undefined =>
     value === 'huggingface' || value === 'google' ? value : undefined
-  const most = config.model_max_length
   const listed = isObject(config.added_tokens_decoder) ? Object.entries(config.added_tokens_decoder) : []
   const unicode = edition(own.unicode)
   return {
@@ -209,12 +246,10 @@ export function parseTokenizerConfig(text: string, file: string): TokenizerConfi
       String(config.tokenizer_class),
     ),
     addedTokens: listed.map(([id, value]) => addedToken(value, Number(id), file)),
+    listsAddedTokens: isObject(config.added_tokens_decoder),
+    additional: additionalTokens(config, file),
     common: {
-      unkToken: token('unk_token'),
-      clsToken: token('cls_token'),
-      sepToken: token('sep_token'),
-      padToken: token('pad_token'),
-      maskToken: token('mask_token'),
+      ...tokenNames(config, file),
       unicode,
       truncationOrder: edition(own.truncation_order),
       splitSpecialTokens: boolean(
@@ -223,9 +258,7 @@ export function parseTokenizerConfig(text: string, file: string): TokenizerConfi
         file,
         'split_special_tokens',
       ),
-      // Without a limit Hugging Face writes 1e30.
-      modelMaxLength:
-        typeof most === 'number' && Number.isInteger(most) && most > 0 && most < 2 ** 31 ? most : null,
+      modelMaxLength: maximalLength(config),
       cleanUpTokenizationSpaces: boolean(
         config.clean_up_tokenization_spaces,
         true,

@@ -121,9 +121,18 @@ function numberAddedTokens(
   let next = vocabularyLength
   for (const { id } of given) next = Math.max(next, (id ?? -1) + 1)
   const byContent = new Map<string, AddedToken>()
+  const owners = new Map([...ids].map(([token, id]) => [id, token]))
   for (const token of given) {
     if (token.content === '') throw new VoltaicError('ERR_FORMAT', 'tokenizer: an added token is empty')
     const id = ids.get(token.content) ?? byContent.get(token.content)?.id ?? token.id ?? next++
+    const owner = owners.get(id) || token.content
+    if (owner !== token.content) {
+      throw new VoltaicError(
+        'ERR_FORMAT',
+        `tokenizer: the added token ${JSON.stringify(token.content)} has the id ${id}, which is that of ${JSON.stringify(owner)}`,
+      )
+    }
+    owners.set(id, token.content)
     const {
       special = false,
       normalized = !special,

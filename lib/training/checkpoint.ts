@@ -3,11 +3,12 @@
  * `tensors.safetensors` (weights and both moments, each one flat run in the arena's order); it is written aside, synced and
  * renamed, so a checkpoint is there whole or not at all. The newest ones are kept.
  */
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { BatchState } from '../data/index.js'
+import { readJsonFile } from '../formats/json-file.js'
 import {
   readSafetensors,
   type SafetensorsFile,
@@ -209,7 +210,7 @@ function damaged(path: string, reason: string, cause?: unknown): VoltaicError {
 function readState<State extends TrainingState>(file: string, path: string): State {
   let state: State
   try {
-    state = JSON.parse(readFileSync(file, 'utf8')) as State
+    state = readJsonFile(file) as State
   } catch (cause) {
     throw damaged(path, `${stateFile} cannot be read (${(cause as Error).message})`, cause)
   }

@@ -3,6 +3,7 @@
  * row after N: the resumed run writes those again.
  */
 import { readFileSync } from 'node:fs'
+import { parseJsonText } from '../formats/json-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { ioError, systemErrorName } from '../runtime/mapped-file.js'
 import { type AppendFile, openAppendFile } from './append-file.js'
@@ -35,7 +36,7 @@ export interface MetricsLogOptions {
 
 function stepOf(line: string): number | undefined {
   try {
-    const row: unknown = JSON.parse(line)
+    const row = parseJsonText(line, 'a row')
     const step = typeof row === 'object' && row !== null ? (row as { step?: unknown }).step : undefined
     return Number.isSafeInteger(step) ? (step as number) : undefined
   } catch {

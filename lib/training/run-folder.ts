@@ -2,8 +2,9 @@
  * The rules for running again in the same folder. `run.json` says what the run is: its data, vocabulary, architecture and what else
  * the checkpoints depend on. The same again resumes; another run in its place is refused, with the difference named.
  */
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { readJsonFile } from '../formats/json-file.js'
 import { writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { TrainingState } from './checkpoint.js'
@@ -32,7 +33,7 @@ export function readRunRecord(output: string): RunRecord | undefined {
   if (!existsSync(path)) return undefined
   let record: RunRecord
   try {
-    record = JSON.parse(readFileSync(path, 'utf8')) as RunRecord
+    record = readJsonFile(path) as RunRecord
   } catch (cause) {
     throw new VoltaicError(
       'ERR_FORMAT',

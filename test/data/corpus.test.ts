@@ -187,6 +187,7 @@ t.test('what cannot be read is named, with the way out', async (t) => {
     'blank.txt': ' \n\n\t\n',
     'empty.txt': '',
     'bad.jsonl': '{"text":"a"}\n\n{"text":\n',
+    'deep.jsonl': `{"text":"a"}\n${'{"a":'.repeat(1_000_000)}`,
     'list.jsonl': '[1]',
     'field.jsonl': '{"text":"a"}\n{"body":"b","id":1}',
     'number.jsonl': '{"text":3}',
@@ -209,6 +210,7 @@ t.test('what cannot be read is named, with the way out', async (t) => {
   await fails('blank.txt', 'ERR_FORMAT', /no text.*blank\.txt/)
   await t.rejects(read([at('blank.txt'), at('empty.txt')]), { code: 'ERR_FORMAT', message: /2 files/ })
   await fails('bad.jsonl', 'ERR_FORMAT', /bad\.jsonl:3: not a JSON line/)
+  await fails('deep.jsonl', 'ERR_FORMAT', /deep\.jsonl:2: nests deeper than 100/)
   await fails('list.jsonl', 'ERR_FORMAT', /list\.jsonl:1: expected a JSON object/)
   await fails('field.jsonl', 'ERR_FORMAT', /field\.jsonl:2: no field 'text'; the object has: body, id/)
   await fails('number.jsonl', 'ERR_FORMAT', /number\.jsonl:1: the field 'text' is number/)

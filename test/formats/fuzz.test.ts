@@ -5,7 +5,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import fc from 'fast-check'
 import t from 'tap'
 import { parseElectraConfig } from '../../dist/formats/electra-config.js'
 import { readJsonFile } from '../../dist/formats/json-file.js'
@@ -14,8 +13,9 @@ import { readSafetensors, writeSafetensors } from '../../dist/formats/safetensor
 import type { TensorSource } from '../../dist/formats/tensor-source.js'
 import { readTensorflowCheckpoint } from '../../dist/formats/tensorflow-checkpoint.js'
 import { electraFromTensorflow } from '../../dist/formats/tensorflow-names.js'
-import { VoltaicError } from '../../dist/runtime/errors.js'
+import { parseOlderFiles } from '../../dist/text/older-files.js'
 import { parseTokenizerConfig, parseTokenizerJson } from '../../dist/text/read-files.js'
+import { survives } from '../helpers/damage.js'
 import {
   pickleStateDict,
   type TensorToPickle,
@@ -24,61 +24,6 @@ import {
 } from '../helpers/formats/pytorch.js'
 import { type Variable, writeBundle, writeCheckpoint } from '../helpers/formats/tensorflow.js'
 import { writeZip } from '../helpers/formats/zip.js'
-
-type Change = (bytes: Buffer) => Buffer
-
-/** Bytes that lengths, counts and opcodes are most sensitive to, and any others. */
-const byte = fc.oneof(fc.constantFrom(0, 1, 0x28, 0x2e, 0x7f, 0x80, 0xff), fc.nat(255))
-const place = fc.double({ min: 0, max: 1, noNaN: true })
-const at = (bytes: Buffer, where: number): number => Math.floor(where * bytes.length)
-
-const change: fc.Arbitrary<Change> = fc.oneof(
-  fc.tuple(place, fc.array(byte, { minLength: 1, maxLength: 8 })).map(
-    ([where, values]): Change =>
-      (bytes) => {
-        const copy = Buffer.from(bytes)
-        copy.set(values.slice(0, copy.length - at(bytes, where)), at(bytes, where))
-        return copy
-      },
-  ),
-  fc.tuple(place, place).map(
-    ([from, length]): Change =>
-      (bytes) => {
-        const start = at(bytes, from)
-        return Buffer.concat([bytes.subarray(0, start), bytes.subarray(start + Math.ceil(length * 40))])
-      },
-  ),
-  fc.tuple(place, place, place).map(
-    ([from, length, to]): Change =>
-      (bytes) => {
-        const piece = bytes.subarray(at(bytes, from), at(bytes, from) + Math.ceil(length * 100))
-        return Buffer.concat([bytes.subarray(0, at(bytes, to)), piece, bytes.subarray(at(bytes, to))])
-      },
-  ),
-  place.map(
-    (where): Change =>
-      (bytes) =>
-        bytes.subarray(0, at(bytes, where)),
-  ),
-)
-const changes: fc.Arbitrary<Change> = fc
-  .array(change, { minLength: 1, maxLength: 4 })
-  .map((list) => (bytes) => list.reduce((result, next) => next(result), bytes))
-
-const allowed: readonly string[] = ['ERR_FORMAT', 'ERR_IO']
-
-/** Runs `read` on changed files. `codes`: what it may throw besides. */
-function survives(read: (change: Change) => void, runs: number, codes: readonly string[] = []): void {
-  const property = fc.property(changes, (damage) => {
-    try {
-      read(damage)
-    } catch (error) {
-      if (!(error instanceof VoltaicError) || ![...allowed, ...codes].includes(error.code)) throw error
-    }
-  })
-  // The same cases each time; a failure prints how to see it again.
-  fc.assert(property, { numRuns: runs, seed: 1, interruptAfterTimeLimit: 10_000 })
-}
 
 function readAll(source: TensorSource, limit: number): void {
   try {
@@ -129,6 +74,8 @@ const variables: Variable[] = [
   { name: 'electra/embeddings/word_embeddings', shape: [3, 4], data: floats(12) },
   { name: 'electra/embeddings_project/kernel', shape: [4, 2], data: floats(8) },
   { name: 'electra/encoder/layer_0/attention/self/query/kernel', shape: [2, 2], data: floats(4) },
+  { name: 'task_specific/sst/dense/bias', shape: [1], data: floats(1) },
+  { name: 'task_specific/sst/dense/kernel', shape: [2, 1], data: floats(2) },
 ]
 
 t.test('TensorFlow checkpoints', async () => {
@@ -207,4 +154,14 @@ t.test('configurations and tokenizers', async () => {
     (damage) => void parseTokenizerConfig(damage(Buffer.from(JSON.stringify(settings))).toString(), path),
     200,
   )
+  const map = { cls_token: { content: '[CLS]' }, additional_special_tokens: ['[E1]', { content: '[E2]' }] }
+  for (const file of ['special_tokens_map.json', 'added_tokens.json']) {
+    const text = JSON.stringify(file === 'added_tokens.json' ? { '[E1]': 12, 'a b': 14 } : map)
+    survives((damage) => {
+      const damaged = { text: damage(Buffer.from(text)).toString(), file }
+      const other = { text: undefined, file: 'other' }
+      if (file === 'added_tokens.json') parseOlderFiles(other, damaged)
+      else parseOlderFiles(damaged, other)
+    }, 150)
+  }
 })

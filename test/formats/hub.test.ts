@@ -107,6 +107,8 @@ t.test('a model is downloaded into the cache’s layout, once', async (t) => {
   t.match(readlinkSync(join(folder, 'config.json')), /^\.\.\/\.\.\/blobs\/[0-9a-f]{40}$/)
   t.equal(readFileSync(join(cacheOf('o/m'), 'refs', 'main'), 'utf8'), hub.commit)
   t.strictSame(readdirSync(join(cacheOf('o/m'), '.no_exist', hub.commit)).sort(), [
+    'added_tokens.json',
+    'special_tokens_map.json',
     'tokenizer.json',
     'tokenizer_config.json',
   ])

@@ -24,6 +24,11 @@ t.test('spans', async (t) => {
     'the type is all behind the first dash',
   )
   t.same(spans('B-', 'I-'), ['_ 0-1'], 'no type')
+  t.same(spans('B', 'I', 'O', 'B', 'B'), ['_ 0-1', '_ 3-3', '_ 4-4'], 'bare tags are of one type')
+  t.same(spans('B-', 'I', 'B-_', 'I'), ['_ 0-1', '_ 2-3'], 'which has a name')
+  t.same(spans('B', 'I-A'), ['_ 0-0', 'A 1-1'])
+  t.same(spans('-A', 'O'), ['A 0-0'], 'any other letter opens by its type')
+  t.same(spans('O', '.', 'B-A', '.', 'I-A'), ['A 2-2', 'A 4-4'], 'a full stop is outside, as in conlleval')
   t.throws(() => spans('O', ''), { code: 'ERR_ARGUMENT' })
 })
 
@@ -58,6 +63,25 @@ t.test("seqeval's example of a report", async (t) => {
   ])
   t.match(report.macro, { f1: 0.5 })
   t.equal(metrics.tokenAccuracy(labels, predictions), 0.8)
+})
+
+t.test('an entity that is right in one sentence is not right in another', async (t) => {
+  const labels = [['B-A', 'I-A'], ['O', 'O'], ['B-A']]
+  const predictions = [['O', 'O'], ['B-A', 'I-A'], ['B-A']]
+  t.match(metrics.entityReport(labels, predictions), { precision: 0.5, recall: 0.5, support: 2 })
+  t.match(metrics.entityReport([['B-A'], ['I-A']], [['B-A'], ['B-A']]), { f1: 1, support: 2 }, 'none crosses')
+  t.match(metrics.entityReport([['B-A', 'O']], [['B-A', 'I-A']]), { f1: 0, support: 1 }, 'an end too late')
+  t.match(
+    metrics.entityReport([['B-A', 'B-A']], [['B-A', 'I-A']]),
+    { precision: 0, recall: 0 },
+    'two are not one',
+  )
+  t.match(metrics.entityReport([['O']], [['B-A']]), {
+    f1: 0,
+    support: 0,
+    macro: { precision: 0, recall: 0, f1: 0 },
+    weighted: { f1: 0 },
+  })
 })
 
 t.test('no entity on either side, an empty sentence, a type that was only predicted', async (t) => {

@@ -100,6 +100,56 @@ t.test('2.0: equal null scores are taken in their order, each by itself', async 
   t.match(all, { best_exact: 50, best_exact_thresh: 0 }, 'no threshold is better than no answers')
 })
 
+t.test('normalization beyond ASCII is Python’s', async (t) => {
+  // Checked with the regular expressions and str methods of Python 3.
+  for (const [text, wanted] of [
+    ['\u0130stanbul', 'i\u0307stanbul'],
+    ['\u039f\u03a3 \u03a3', '\u03bf\u03c2 \u03c3'],
+    ['THE\u0301 x', '\u0301 x'],
+    ['a\u00aa the\u00b2 an\u4e2d', 'a\u00aa the\u00b2 an\u4e2d'],
+    ['l\u2019an the\u2014end', 'l\u2019 \u2014end'],
+    ['a an the', ''],
+    ['the-the a.n', 'thethe'],
+    ['\u2028x\u0085y\u200bz', 'x y\u200bz'],
+  ] as const) {
+    t.equal(normalizeAnswer(text), wanted, encodeURI(text))
+  }
+})
+
+t.test('F1 counts repeated words as often as both sides have them', async (t) => {
+  const f1 = (answer: string, prediction: string): number =>
+    squadV1Metrics([question('q', answer)], given({ q: prediction })).f1
+  t.equal(f1('x x y', 'x'), 50, '1 of 1 and 1 of 3')
+  t.equal(f1('x', 'x x x'), 50)
+  t.equal(f1('x y', 'y x'), 100, 'order does not count')
+  t.equal(f1('1,000', '1000'), 100, 'punctuation goes, and parts nothing')
+  t.equal(f1('1,000', '1 000'), 0)
+})
+
+t.test('2.0: all of one kind', async (t) => {
+  const none = [question('a'), question('b')]
+  const nullScores = new Map([
+    ['a', 0.2],
+    ['b', 0.4],
+  ])
+  const result = squadV2Metrics(none, given({ a: '', b: 'x' }), { nullScores })
+  t.same(result, {
+    ...{ exact: 50, f1: 50, total: 2, NoAns_exact: 50, NoAns_f1: 50, NoAns_total: 2 },
+    ...{ best_exact: 100, best_exact_thresh: 0, best_f1: 100, best_f1_thresh: 0 },
+  })
+  const all = squadV2Metrics([question('a', 'the')], given({ a: '' }))
+  t.match(
+    all,
+    { exact: 100, HasAns_exact: 100 },
+    'an answer of an article alone counts as "", and as an answer',
+  )
+  t.notOk('NoAns_exact' in all)
+  const punctuation = squadV2Metrics([question('c')], given({ c: '.' }), {
+    nullScores: new Map([['c', 0.5]]),
+  })
+  t.match(punctuation, { exact: 100, best_exact: 100, best_exact_thresh: 0 }, 'a full stop is scored as ""')
+})
+
 t.test('what cannot be scored', async (t) => {
   t.throws(() => squadV1Metrics([question('x')], given({ x: '' })), { code: 'ERR_ARGUMENT' })
   t.throws(() => squadV1Metrics([], given({})), { code: 'ERR_ARGUMENT' })
