@@ -15,6 +15,7 @@ export {
   precisionRecallF1,
 } from './metrics-classification.js'
 export { type EntityReport, entityReport, type TagRows, tokenAccuracy } from './metrics-entities.js'
+export { openSetAuc, type ScoredText } from './metrics-open-set.js'
 export { meanSquaredError, pearsonCorrelation, spearmanCorrelation } from './metrics-regression.js'
 export {
   type AnsweredQuestion,

@@ -20,6 +20,7 @@ import {
   matthewsCorrelation,
   precisionRecallF1,
 } from './metrics-classification.js'
+import { openSetAuc } from './metrics-open-set.js'
 import { confusionTable, scoreTable } from './report-table.js'
 import type { Outputs, Task } from './task.js'
 import type { TextExample } from './text-examples.js'
@@ -88,21 +89,33 @@ export function recordOf({ line, text, pair, label }: TextExample): Record<strin
   return { line, text, ...(pair === undefined ? {} : { pair }), ...(label === undefined ? {} : { label }) }
 }
 
-/** How well texts out of scope are told from the others. */
-function scopeMetrics(labels: readonly number[], predictions: readonly number[], outside: number) {
-  const isOutside = (which: number): boolean => which === outside
-  const inside = [...labels.keys()].filter((at) => !isOutside(labels[at] as number))
-  const others = [...labels.keys()].filter((at) => isOutside(labels[at] as number))
+/** How well texts out of scope are told from the others; what has no example is left out. */
+function scopeMetrics(
+  labels: readonly number[],
+  predicted: readonly number[],
+  predictions: readonly TextPrediction[],
+  outside: number,
+) {
+  const places = [...labels.keys()]
+  const others = places.filter((at) => labels[at] === outside)
+  const inside = places.filter((at) => labels[at] !== outside)
   const part = (places: readonly number[], fits: (at: number) => boolean): number =>
     places.filter(fits).length / places.length
+  const scored = (at: number) => {
+    const { scores } = predictions[at] as TextPrediction
+    const best = bestClass(scores)
+    return { score: scores[best] as number, isRight: best === labels[at] }
+  }
   return {
     ...(inside.length > 0 && {
-      inScopeAccuracy: part(inside, (at) => labels[at] === predictions[at]),
-      inScopeRecall: part(inside, (at) => !isOutside(predictions[at] as number)),
+      openSetAuc: openSetAuc(
+        inside.map(scored),
+        others.map((at) => scored(at).score),
+      ),
+      inScopeAccuracy: part(inside, (at) => labels[at] === predicted[at]),
+      inScopeRecall: part(inside, (at) => predicted[at] !== outside),
     }),
-    ...(others.length > 0 && {
-      outOfScopeRecall: part(others, (at) => isOutside(predictions[at] as number)),
-    }),
+    ...(others.length > 0 && { outOfScopeRecall: part(others, (at) => predicted[at] === outside) }),
   }
 }
 
@@ -123,7 +136,8 @@ export function singleLabelTask(
     name: 'text-classification',
     model: ElectraForSequenceClassification,
     config: { problemType: 'single_label_classification', ...labelsConfig(labels) },
-    metric: glue?.metrics[0] ?? 'accuracy',
+    // Accuracy does not see, before there is a threshold, whether there will be a good one.
+    metric: glue?.metrics[0] ?? (scope === undefined ? 'accuracy' : 'openSetAuc'),
 
     features: (examples, tokenizer, options) =>
       textFeatures(examples, tokenizer, options, {
@@ -161,7 +175,7 @@ export function singleLabelTask(
         macroRecall: macro.recall,
         weightedF1: weighted.f1,
         matthewsCorrelation: matthewsCorrelation(actual, predicted),
-        ...(scope === undefined ? {} : scopeMetrics(actual, predicted, labels.length)),
+        ...(scope === undefined ? {} : scopeMetrics(actual, predicted, predictions, labels.length)),
       }
     },
 

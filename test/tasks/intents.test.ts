@@ -26,6 +26,8 @@ t.test(
     ])
     const before = task.decode(examples, features, outputs)
     t.same(task.metrics(examples, before).accuracy, 0.5, 'nothing is rejected yet')
+    t.equal(task.metric, 'openSetAuc')
+    t.same(task.metrics(examples, before).openSetAuc, 1, 'but it can be')
     const added = task.calibrate!(examples, features, outputs)
     // As the configuration of a pre-trained folder becomes that of the fine-tuned one.
     const config = smallConfig({ architectures: ['ElectraForPreTraining'], ...task.config, ...added })
@@ -69,6 +71,7 @@ t.test('intents: without texts out of scope, the wanted part is kept', async (t)
     'the least sure one of four goes',
   )
   const metrics = restored.metrics(examples, predictions)
+  t.equal(metrics.openSetAuc, 0.5, 'without texts out of scope, the accuracy')
   t.equal(metrics.inScopeRecall, 0.75)
   t.equal(metrics.inScopeAccuracy, 0.5)
   t.notOk('outOfScopeRecall' in metrics)
