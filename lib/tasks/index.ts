@@ -1,4 +1,5 @@
 /** Tasks: their kinds by name, their files, and their metrics (as `metrics`). */
+export { readAnswerExamples } from './answer-examples.js'
 export {
   type Answer,
   type AnswerOptions,
@@ -67,6 +68,7 @@ export {
   type SquadFile,
   type SquadOptions,
 } from './squad-files.js'
+export { readTagged } from './tagged-examples.js'
 export type {
   Feature,
   FeatureOptions,

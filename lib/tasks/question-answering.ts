@@ -11,6 +11,7 @@ import type { ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import type { Tokenizer } from '../text/index.js'
+import { readAnswerExamples } from './answer-examples.js'
 import { type AnswerWindow, answerWindows, bestAnswers } from './answers.js'
 import { featureRows } from './feature-rows.js'
 import { squadV1Metrics } from './metrics-squad.js'
@@ -22,7 +23,7 @@ import {
   nullThresholdConfig,
   nullThresholdOf,
 } from './null-threshold.js'
-import { readSquad, type SquadAnswer, type SquadExample } from './squad-files.js'
+import type { SquadAnswer, SquadExample } from './squad-files.js'
 import type { Feature, FeatureOptions, Outputs, Task, TaskKind } from './task.js'
 import { requireArchitecture } from './text-sequences.js'
 
@@ -254,17 +255,14 @@ export function squadPredictions(
   return Object.fromEntries(examples.map(({ id }, at) => [id, predictions[at]?.text ?? '']))
 }
 
-/** Question answering, from files of SQuAD's JSON. */
+/** Question answering, from files of SQuAD's JSON or tables of questions (`readAnswerExamples`). */
 export function questionAnswering(
   options: QuestionAnsweringOptions = {},
 ): TaskKind<SquadExample, AnswerFeature, AnswerPrediction> {
   return {
     name: 'question-answering',
     defaults: { epochs: 2, maxLength: 512 },
-    async read(file, { strict = false }) {
-      const { examples, skipped } = await readSquad(file, { strict })
-      return { examples, skipped }
-    },
+    read: readAnswerExamples,
     learn(examples) {
       const version = options.version ?? (examples.some(hasNone) ? 2 : 1)
       return new QuestionAnswering({ version, head: options.head ?? 'huggingface', threshold: undefined })

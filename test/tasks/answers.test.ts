@@ -8,6 +8,7 @@ import {
   bestAnswers,
   type Outputs,
 } from '../../dist/tasks/index.js'
+import { windowWithMostContext } from '../../dist/tasks/windows.js'
 import { letterTokenizer } from './letters.js'
 
 const tokenizer = letterTokenizer(['東', '京', 'ß'])
@@ -41,6 +42,40 @@ t.test('windows: question, part of the context, and where its tokens stand', asy
     ],
   )
 })
+
+t.test(
+  'windows and their owners are those of the reference, for 1000 tokens and a question of 10',
+  async (t) => {
+    const context = 'a '.repeat(1000)
+    const question = 'q '.repeat(10)
+    const ranges = (maxLength: number) =>
+      answerWindows(tokenizer, question, context, { maxLength, stride: 128 }).map(({ begin, end }) => [
+        begin,
+        end - begin,
+      ])
+    t.same(ranges(512), [
+      [0, 499],
+      [371, 499],
+      [742, 258],
+    ])
+    t.same(ranges(384), [
+      [0, 371],
+      [243, 371],
+      [486, 371],
+      [729, 271],
+    ])
+    // The original's windows, whose stride is a step.
+    const windows = [
+      ...[0, 128, 256, 384].map((begin) => ({ begin, end: begin + 499 })),
+      { begin: 512, end: 1000 },
+    ]
+    const owners = Array.from({ length: 1000 }, (_, token) => windowWithMostContext(windows, token))
+    const changes = owners.flatMap((owner, token) =>
+      token > 0 && owner !== owners[token - 1] ? [token] : [],
+    )
+    t.same(changes, [314, 442, 570, 698])
+  },
+)
 
 t.test('long questions are cut, long strides shortened, and what leaves no room is refused', async (t) => {
   const question = 'abcdef gh'

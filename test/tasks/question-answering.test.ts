@@ -9,6 +9,7 @@ import { defineElectraConfig } from '../../dist/formats/electra-config.js'
 import {
   type AnswerFeature,
   type AnswerPrediction,
+  kindOptionsOf,
   nullThresholdOf,
   type Outputs,
   type SquadExample,
@@ -16,6 +17,8 @@ import {
   type Task,
   taskKind,
 } from '../../dist/tasks/index.js'
+import { loadVocabulary } from '../../dist/text/index.js'
+import { needsSharedData, sharedData } from '../helpers/shared.js'
 import { learn } from './learning.js'
 import { letterTokenizer } from './letters.js'
 
@@ -119,6 +122,25 @@ t.test('law: the labelled tokens are the fewest that hold the answer', async () 
   )
 })
 
+t.test('of real questions in Spanish and Russian every answer is found again', needsSharedData, async (t) => {
+  const real = await loadVocabulary(join(sharedData!, 'vocab/bert-multi-cased-vocab.txt'), { cased: true })
+  for (const language of ['es', 'ru']) {
+    const { examples } = await taskKind('squad').read(join(sharedData!, `qa/xquad.${language}.json.gz`), {})
+    const some = (examples as SquadExample[]).slice(0, 300)
+    const task = learned('squad', some)
+    const found = task
+      .features(some, real, { maxLength: 384, stride: 128, training: true })
+      .filter(({ target }) => target!.start > 0)
+    t.ok(found.length >= some.length, `${language}: ${found.length} windows with an answer of ${some.length}`)
+    const wrong = found.filter(({ example, context, offsets, first, target }) => {
+      const start = offsets[2 * (target!.start - first)]
+      const end = offsets[2 * (target!.end - first) + 1]
+      return context.slice(start, end) !== some[example]!.answers[0]!.text
+    })
+    t.same(wrong.length, 0, 'exactly')
+  }
+})
+
 /** Logits with so much at the places of one span, and at [CLS]. */
 function say({ inputIds }: AnswerFeature, span: [number, number, number] | null, none: number): Outputs {
   const [start, end] = [new Float32Array(inputIds.length), new Float32Array(inputIds.length)]
@@ -186,6 +208,7 @@ t.test(
     const found = task.calibrate!(questions, features, outputs)
     t.same(found, { extra: { voltaic_calibration: { null_score_difference: 4 } } })
     const config = defineElectraConfig({ ...task.config, ...found })
+    t.same(kindOptionsOf(config), {}, 'which is nothing to a classifier')
     for (const again of [
       kind.restore(config),
       taskKind('question-answering').restore(config),
@@ -264,6 +287,68 @@ t.test('files of SQuAD', async (t) => {
   t.match(examples, [{ id: '1', answers: [{ text: 'b', start: 2 }] }])
   t.match(skipped, [{ place: 'data[0].paragraphs[0].qas[1]', problem: /does not stand at answer_start 1/ }])
   await t.rejects(taskKind('squad').read(file, { strict: true }), { code: 'ERR_FORMAT' })
+})
+
+t.test('tables of questions', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'voltaic-questions-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const kind = taskKind('question-answering')
+  const fileOf = async (name: string, ...lines: string[]): Promise<string> => {
+    const file = join(folder, name)
+    await writeFile(file, `${lines.join('\n')}\n`)
+    return file
+  }
+  const read = async (file: string, options = {}) => {
+    const { examples, skipped } = await kind.read(file, options)
+    const answers = (examples as SquadExample[]).map((example) => {
+      const places = example.answers.map(({ text, start }) => `${text}@${start}`)
+      return [example.id, example.question, ...places].join(' ')
+    })
+    return { answers, skipped }
+  }
+  const rows = [
+    { id: 'x', question: 'q', context: '😀 b b', answers: { text: ['b', 'b b'], answer_start: [4, 2] } },
+    { question: 'q', context: '😀 b b', answers: [{ text: 'b', answer_start: 2 }, 'b b'] },
+    { question: 'q', context: 'b', answers: [] },
+    { question: 'q', context: 'b', answers: { text: [], answer_start: [] } },
+    { question: 'q', context: 'b', answers: 'c' },
+    { question: 'q', context: 'b', answers: { text: ['b'], answer_start: [1] } },
+    { question: 'q', context: 'b', answers: { text: ['b'], answer_start: [0, 1] } },
+    { question: 'q', context: 'b', answers: [{ answer_start: 0 }] },
+    { question: 'q', context: 3, answers: 'c' },
+    { id: 'x', question: 'q', context: 'b', answers: 'b' },
+  ]
+  const lines = await fileOf('a.jsonl', ...rows.map((row) => JSON.stringify(row)))
+  const { answers, skipped } = await read(lines)
+  t.same(answers, ['x q b@5 b b@3', '2 q b@3 b b@3', '3 q', '4 q'])
+  t.same(
+    skipped.map(({ place, problem }) => `${place}: ${problem}`),
+    [
+      "line 5: the context does not hold the answer 'c'",
+      "line 6: the answer 'b' does not stand at 1 of the context; offsets count code points",
+      'line 7: the answers are {"text":["b"],"answer_start":[0,1]}, expected a text, a list, or { text, answer_start }',
+      'line 8: an answer is missing, expected a text',
+      'line 9: the context is 3, expected a text',
+      'line 10: the id x occurs twice',
+    ],
+  )
+  await t.rejects(read(lines, { strict: true }), {
+    code: 'ERR_FORMAT',
+    message: /a\.jsonl:5: the context does not/,
+  })
+  const table = await fileOf(
+    'b.tsv',
+    'question\tcontext\tanswer\tanswer_start',
+    'q\ta b b\tb\t4',
+    'q\ta b b\tb\t',
+    'r\ta\t\t',
+  )
+  t.same((await read(table)).answers, ['2 q b@4', '3 q b@2', '4 r'])
+  const bare = await fileOf('c.csv', 'text,ask', 'a b,q')
+  const columns = { textColumn: 'text', pairColumn: 'ask' }
+  t.same((await read(bare, { ...columns, unlabelled: true })).answers, ['2 q'])
+  await t.rejects(read(bare, columns), { code: 'ERR_CONFIG', message: /no column 'answers' \(labelColumn\)/ })
+  await t.rejects(read(bare), { code: 'ERR_CONFIG', message: /no column 'context' \(textColumn\)/ })
 })
 
 for (const head of ['huggingface', 'original'] as const) {

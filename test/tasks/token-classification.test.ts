@@ -13,6 +13,8 @@ import {
   type Task,
   taskKind,
 } from '../../dist/tasks/index.js'
+import { loadVocabulary } from '../../dist/text/index.js'
+import { needsSharedData, sharedData } from '../helpers/shared.js'
 import { learn } from './learning.js'
 import { letterTokenizer } from './letters.js'
 
@@ -114,6 +116,30 @@ t.test(
     )
   },
 )
+
+t.test('of real tweets, whole and in windows, no word is lost or shifted', needsSharedData, async (t) => {
+  const real = await loadVocabulary(join(sharedData!, 'vocab/bert-uncased-vocab.txt'))
+  const { examples } = await kind.read(join(sharedData!, 'ner/wnut17/dev.conll'), {})
+  const sentences = examples as TaggedSentence[]
+  const task = taskOf(...sentences)
+  const labels = Object.values(task.config.id2label!)
+  for (const maxLength of [128, 24]) {
+    const features = task.features(sentences, real, { maxLength, training: false })
+    const outputs = features.map(({ example, inputIds, words, places }): Outputs => {
+      const logits = new Float32Array(labels.length * inputIds.length)
+      words.forEach((word, at) => {
+        logits[places[at]! * labels.length + labels.indexOf(sentences[example]!.tags[word]!)] = 1
+      })
+      return { logits }
+    })
+    const predicted = task.decode(sentences, features, outputs)
+    t.same(
+      predicted,
+      sentences.map(({ tags }) => tags),
+      `${features.length} windows of ${maxLength}`,
+    )
+  }
+})
 
 t.test('windows of a long sentence: a word counts where it has most context', async (t) => {
   const long = sentence('a b c d e f g h', 'T T T T T T T T')
