@@ -2,7 +2,13 @@
 import type { ActivationName, ElectraConfig } from '../formats/electra-config.js'
 import { LayerNorm, Linear, Module, SelfAttention } from '../nn/index.js'
 import type { Device } from '../runtime/index.js'
-import { type Activation, type Dropout, dropoutResidualLayerNorm, type Tensor } from '../tensor/index.js'
+import {
+  type Activation,
+  type Dropout,
+  dropoutResidualLayerNorm,
+  firstTokens,
+  type Tensor,
+} from '../tensor/index.js'
 import type { DeviceBatch } from './batch.js'
 import type { FirstValues } from './initialization.js'
 import type { ModelRandomness } from './randomness.js'
@@ -83,6 +89,22 @@ export class ElectraLayer extends Module {
   /** x [tokens, hiddenSize] to the same shape. */
   forward(x: Tensor, batch: Pick<DeviceBatch, 'offsets' | 'longest'>): Tensor {
     const context = this.attention.forward(x, batch.offsets, { longest: batch.longest })
+    return this.#behindAttention(context, x)
+  }
+
+  /** The same for each sequence's first token alone, [sequences, hiddenSize]: the others are only attended to. */
+  forwardFirst(x: Tensor, batch: Pick<DeviceBatch, 'offsets' | 'longest'>): Tensor {
+    const all = this.attention.forward(x, batch.offsets, { longest: batch.longest })
+    const context = firstTokens(all, batch.offsets)
+    all.dispose()
+    const residual = firstTokens(x, batch.offsets)
+    const y = this.#behindAttention(context, residual)
+    residual.dispose()
+    return y
+  }
+
+  /** Frees `context`. */
+  #behindAttention(context: Tensor, x: Tensor): Tensor {
     const attended = this.attentionOutput.forward(context)
     context.dispose()
     const middle = this.#close(attended, x, this.attentionNorm, this.attentionDropout)
@@ -123,6 +145,18 @@ export class ElectraEncoder extends Module {
       const next = layer.forward(hidden, batch)
       if (keep === undefined) hidden.dispose()
       else keep.push(next)
+      hidden = next
+    }
+    return hidden
+  }
+
+  /** x [tokens, hiddenSize] (freed) to the first tokens' output, [sequences, hiddenSize]: the last layer computes no others. */
+  forwardFirst(x: Tensor, batch: Pick<DeviceBatch, 'offsets' | 'longest'>): Tensor {
+    let hidden = x
+    for (const [index, layer] of this.layer.entries()) {
+      const isLast = index === this.layer.length - 1
+      const next = isLast ? layer.forwardFirst(hidden, batch) : layer.forward(hidden, batch)
+      hidden.dispose()
       hidden = next
     }
     return hidden

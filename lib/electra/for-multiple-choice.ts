@@ -7,7 +7,6 @@ import {
   activate,
   crossEntropy,
   type Dropout,
-  firstTokens,
   reshape,
   type Tensor,
 } from '../tensor/index.js'
@@ -65,8 +64,8 @@ class SequenceSummary extends Module {
       : null
   }
 
-  forward(hidden: Tensor, offsets: Tensor): Tensor {
-    const first = firstTokens(hidden, offsets)
+  /** Frees `first`, the first tokens, [sequences, hiddenSize]. */
+  forward(first: Tensor): Tensor {
     const summary = this.#summarize(first)
     if (summary !== first) first.dispose()
     return dropped(summary, this.lastDropout, this.training)
@@ -133,9 +132,8 @@ export class ElectraForMultipleChoice extends ElectraPreTrainedModel {
             this.device,
           )
     return this.pass(batch, input, targets !== null, () => {
-      const { lastHiddenState, ...states } = this.electra.encode(batch, input)
-      const summary = this.sequenceSummary.forward(lastHiddenState, batch.offsets)
-      if (states.hiddenStates === undefined) lastHiddenState.dispose()
+      const { first, ...states } = this.electra.encodeFirst(batch, input)
+      const summary = this.sequenceSummary.forward(first)
       const scores = this.classifier.forward(summary, { outputDtype: 'float32' })
       summary.dispose()
       const logits = reshape(scores, [questions, choices])

@@ -6,7 +6,6 @@ import {
   binaryCrossEntropyWithLogits,
   crossEntropy,
   type Dropout,
-  firstTokens,
   meanSquaredError,
   type Tensor,
   tensor,
@@ -55,8 +54,9 @@ class ClassificationHead extends Module {
     this.outDropout = randomness.next(probability)
   }
 
-  forward(hidden: Tensor, offsets: Tensor): Tensor {
-    const first = dropped(firstTokens(hidden, offsets), this.denseDropout, this.training)
+  /** Frees `tokens`, the first ones, [sequences, hiddenSize]. */
+  forward(tokens: Tensor): Tensor {
+    const first = dropped(tokens, this.denseDropout, this.training)
     const features = dropped(this.dense.forward(first), this.outDropout, this.training)
     first.dispose()
     const logits = this.outProj.forward(features, { outputDtype: 'float32' })
@@ -151,9 +151,8 @@ export class ElectraForSequenceClassification extends ElectraPreTrainedModel {
     const batch = toDeviceBatch(input, this.config, this.device)
     const loss = input.labels === undefined ? null : this.#lossFor(input.labels, batch)
     return this.pass(batch, input, loss !== null, () => {
-      const { lastHiddenState, ...states } = this.electra.encode(batch, input)
-      const logits = this.classifier.forward(lastHiddenState, batch.offsets)
-      if (states.hiddenStates === undefined) lastHiddenState.dispose()
+      const { first, ...states } = this.electra.encodeFirst(batch, input)
+      const logits = this.classifier.forward(first)
       const common = { ...states, logits, offsets: batch.offsets }
       return loss === null ? common : { ...common, loss: loss(logits) }
     })

@@ -2,7 +2,7 @@
 import type { ElectraConfig } from '../formats/electra-config.js'
 import { Linear } from '../nn/index.js'
 import { VoltaicError } from '../runtime/index.js'
-import type { Dropout, Tensor } from '../tensor/index.js'
+import { type Dropout, firstTokens, type Tensor } from '../tensor/index.js'
 import { type BatchInput, type DeviceBatch, toDeviceBatch } from './batch.js'
 import { ElectraEmbeddings } from './embeddings.js'
 import { ElectraEncoder } from './encoder.js'
@@ -55,18 +55,36 @@ export class ElectraModel extends ElectraPreTrainedModel {
    * Runs the body over a batch on its device; on the tape as the caller's is. For heads: it leaves the dropout state to them.
    */
   encode(batch: DeviceBatch, options: ForwardOptions = {}): Encoded {
+    const hidden = this.#embed(batch)
+    if (options.outputHiddenStates !== true) return { lastHiddenState: this.encoder.forward(hidden, batch) }
+    const hiddenStates: Tensor[] = []
+    return { lastHiddenState: this.encoder.forward(hidden, batch, hiddenStates), hiddenStates }
+  }
+
+  /**
+   * `encode` for heads over each sequence's first token, [sequences, hiddenSize]. Nothing else of the last layer is computed, unless
+   * all states are asked for.
+   */
+  encodeFirst(
+    batch: DeviceBatch,
+    options: ForwardOptions = {},
+  ): Pick<Encoded, 'hiddenStates'> & { readonly first: Tensor } {
+    if (options.outputHiddenStates !== true)
+      return { first: this.encoder.forwardFirst(this.#embed(batch), batch) }
+    const { lastHiddenState, ...states } = this.encode(batch, options)
+    return { ...states, first: firstTokens(lastHiddenState, batch.offsets) }
+  }
+
+  /** The encoder's input. */
+  #embed(batch: DeviceBatch): Tensor {
     const embedded = this.embeddings.forward(batch, {
       dtype: this.activationDtype,
       dropout: this.training ? this.embeddingDropout : null,
     })
-    let hidden = embedded
-    if (this.embeddingsProject !== null) {
-      hidden = this.embeddingsProject.forward(embedded)
-      embedded.dispose()
-    }
-    if (options.outputHiddenStates !== true) return { lastHiddenState: this.encoder.forward(hidden, batch) }
-    const hiddenStates: Tensor[] = []
-    return { lastHiddenState: this.encoder.forward(hidden, batch, hiddenStates), hiddenStates }
+    if (this.embeddingsProject === null) return embedded
+    const hidden = this.embeddingsProject.forward(embedded)
+    embedded.dispose()
+    return hidden
   }
 
   /** Ragged rows in, hidden states of the flat run out. */
