@@ -18,7 +18,12 @@ import { parseFraction, parseNumber, parsePositive, parseWhole } from './parse.j
 import { showProbes } from './probes.js'
 import { createProgress, type Progress, timeLeft } from './progress.js'
 
-type Options = Partial<PretrainOptions> & { readonly config?: string; readonly json?: boolean }
+type Options = Partial<Omit<PretrainOptions, 'from'>> & {
+  readonly from?: string
+  readonly fromGenerator?: string
+  readonly config?: string
+  readonly json?: boolean
+}
 
 export function addPretrainCommand(program: Command): void {
   program
@@ -29,6 +34,17 @@ export function addPretrainCommand(program: Command): void {
       'text files and globs, plain or gzip, or JSON lines; none: the built-in sample text',
     )
     .option('--output <dir>', 'folder of the run (required with files; else voltaic-model)')
+    .option(
+      '--from <model>',
+      "go on from trained models: a run's folder, a discriminator, or a name on the hub",
+    )
+    .option('--from-generator <model>', 'the generator that belongs to --from, where it stands elsewhere')
+    .option('--positions <n>', 'with --from: extend the position table, for longer inputs', parsePositive)
+    .option(
+      '--trained-positions <n>',
+      'with --positions: rows that training has reached (default: all)',
+      parsePositive,
+    )
     .addOption(new Option('--size <name>', 'model size').choices([...sizeNames]))
     .option('--config <file>', 'JSON file with options under the same names in camelCase')
     .option('--vocab <file>', 'vocab.txt, tokenizer.json, or a folder with one; else a vocabulary is trained')
@@ -84,7 +100,7 @@ export function addPretrainCommand(program: Command): void {
 }
 
 /** Options from a file, under their names in `PretrainOptions`. */
-function readConfigFile(path: string): Options {
+function readConfigFile(path: string): Partial<PretrainOptions> {
   let parsed: unknown
   try {
     parsed = JSON.parse(readFileSync(path, 'utf8'))
@@ -103,16 +119,29 @@ function readConfigFile(path: string): Options {
       'ERR_CONFIG',
       `--config ${path} has unknown options: ${unknown.join(', ')}. Known are ${[...pretrainOptionNames].sort().join(', ')}`,
     )
-  return parsed as Options
+  return parsed as Partial<PretrainOptions>
+}
+
+/** Both flags as the one option that they are. */
+function fromFlags(
+  { from, fromGenerator }: Options,
+  given: PretrainOptions['from'],
+  command: Command,
+): PretrainOptions['from'] {
+  if (fromGenerator === undefined) return from ?? given
+  const discriminator = from ?? (typeof given === 'object' ? given.discriminator : given)
+  if (discriminator === undefined) command.error('error: --from-generator goes with --from')
+  return { discriminator, generator: fromGenerator }
 }
 
 async function run(files: string[], given: Options, command: Command): Promise<void> {
-  const { config, json = false, ...flags } = given
+  const { config, json = false, from: _, fromGenerator: __, ...flags } = given
   const fromFile = config === undefined ? {} : readConfigFile(config)
   const corpus = files.length > 0 ? files : (fromFile.corpus ?? [])
   const output = flags.output ?? fromFile.output ?? (corpus.length === 0 ? 'voltaic-model' : undefined)
   if (output === undefined) command.error('error: --output DIR is required with files')
-  const options: PretrainOptions = { ...fromFile, ...flags, corpus, output }
+  const from = fromFlags(given, fromFile.from, command)
+  const options: PretrainOptions = { ...fromFile, ...flags, from, corpus, output }
 
   const stop = new AbortController()
   const interrupt = (): void => {
@@ -182,6 +211,14 @@ function textDisplay(progress: Progress): Display {
           event.bytes / Math.max(1, event.totalBytes),
         )
         break
+      case 'transfer': {
+        const { special, shared, averaged, fresh } = event
+        progress.log(
+          `vocabulary ${formatCount(special + shared)} tokens keep their embeddings, ${formatCount(averaged)} start as the mean of ` +
+            `old pieces, ${formatCount(fresh)} anew`,
+        )
+        break
+      }
       case 'data': {
         const { train, validation, warnings, reused } = event.statistics
         progress.log(

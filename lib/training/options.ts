@@ -9,9 +9,10 @@ import {
   sizeNames,
   trainingDefaults,
 } from '../electra/sizes.js'
-import type { ElectraConfig } from '../formats/electra-config.js'
+import { defineElectraConfig, type ElectraConfig } from '../formats/electra-config.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { DeviceName } from '../runtime/index.js'
+import type { ModelPair } from './initial-models.js'
 
 /** A precision that has been decided. */
 export type DecidedPrecision = Exclude<Precision, 'auto'>
@@ -22,7 +23,16 @@ export interface PretrainOptions {
   readonly corpus?: readonly string[] | undefined
   /** The folder of the run: models, checkpoints, metrics, tokenized data. */
   readonly output: string
-  /** Default 'tiny' for the sample text, else 'small'. */
+  /**
+   * Go on from trained models: a run's folder, a model folder or name on the hub of a discriminator, a checkpoint of the original code;
+   * or both models by name. Their architecture is the run's, and their vocabulary too unless `vocab` or `vocabSize` asks for another.
+   */
+  readonly from?: string | ModelPair | undefined
+  /** Rows of the position table, more than the models of `from` have: for longer inputs. */
+  readonly positions?: number | undefined
+  /** With `positions`: how many rows of the old table training has reached. Default: all. */
+  readonly trainedPositions?: number | undefined
+  /** Default 'tiny' for the sample text, else 'small'; with `from` the models say. */
   readonly size?: SizeName | undefined
   /** Overrides of the discriminator's configuration, as Hugging Face names them in camelCase. */
   readonly model?: Partial<ElectraConfig> | undefined
@@ -87,6 +97,9 @@ export interface PretrainOptions {
 export const pretrainOptionNames: readonly string[] = Object.keys({
   corpus: true,
   output: true,
+  from: true,
+  positions: true,
+  trainedPositions: true,
   size: true,
   model: true,
   vocab: true,
@@ -130,6 +143,9 @@ export interface PretrainSettings {
   /** Whether the corpus is the built-in sample text. */
   readonly sample: boolean
   readonly output: string
+  readonly initial: InitialConfigs | undefined
+  readonly positions: number | undefined
+  readonly trainedPositions: number | undefined
   readonly size: SizeName
   readonly model: Partial<ElectraConfig>
   readonly vocab: string | undefined
@@ -166,6 +182,17 @@ export interface PretrainSettings {
   readonly threads: number | undefined
   readonly tune: boolean
 }
+
+/** What the models that a run goes on from say of it. */
+export interface InitialConfigs {
+  readonly discriminator: ElectraConfig
+  readonly generator: ElectraConfig | undefined
+  /** The folder of their tokenizer. */
+  readonly tokenizer: string
+}
+
+/** Steps of a run that goes on from trained models, at most: what adapts them to a domain (Gururangan et al., 2020: 12,500). */
+const continuedSteps = 10_000
 
 /** What the sample text trains with: small enough for about a minute, long enough that the detector visibly works. */
 const sampleDefaults = {
@@ -221,26 +248,84 @@ function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<
   return model
 }
 
-/** Fills in defaults and checks. Throws ERR_CONFIG naming the option, its value and what is expected. */
-export function resolvePretrainOptions(options: PretrainOptions): PretrainSettings {
+/** The size whose recipe fits models of a width: the largest that is not wider. */
+function sizeLike({ hiddenSize }: ElectraConfig): SizeName {
+  return sizeNames.findLast((name) => configOfSize(name).hiddenSize <= hiddenSize) ?? 'tiny'
+}
+
+/** What models that are there already decide is not asked for. */
+function checkInitial(options: PretrainOptions, initial: InitialConfigs | undefined): void {
+  if (initial === undefined) {
+    if (options.trainedPositions !== undefined)
+      refuse('trainedPositions', options.trainedPositions, 'nothing without from: new models have none')
+    return
+  }
+  if (options.size !== undefined)
+    refuse('size', options.size, 'nothing with from: its models have their size')
+  if (options.generatorSize !== undefined && initial.generator !== undefined)
+    refuse('generatorSize', options.generatorSize, 'nothing where from has a generator')
+  const fixed = Object.keys(options.model ?? {}).find((name) => !/DropoutProb$/.test(name))
+  if (fixed !== undefined)
+    refuse(
+      `model.${fixed}`,
+      options.model?.[fixed as keyof ElectraConfig],
+      'hiddenDropoutProb or attentionProbsDropoutProb alone with from: its models have their architecture',
+    )
+  if (options.training === 'two-stage')
+    refuse(
+      'training',
+      options.training,
+      "joint with from: the second stage would replace the discriminator's weights by the generator's",
+    )
+  if (options.trainedPositions !== undefined && options.positions === undefined)
+    refuse('trainedPositions', options.trainedPositions, 'positions beside it')
+}
+
+/**
+ * Fills in defaults and checks. Throws ERR_CONFIG naming the option, its value and what is expected.
+ * @param initial of the models that `from` means
+ */
+export function resolvePretrainOptions(
+  options: PretrainOptions,
+  initial?: InitialConfigs | undefined,
+): PretrainSettings {
   const corpus = names('corpus', options.corpus ?? [])
   const sample = corpus.length === 0
   if (!options.output) refuse('output', options.output, 'the folder of the run')
-  const size = oneOf('size', options.size ?? (sample ? 'tiny' : 'small'), sizeNames)
+  checkInitial(options, initial)
+  const size =
+    initial === undefined
+      ? oneOf('size', options.size ?? (sample ? 'tiny' : 'small'), sizeNames)
+      : sizeLike(initial.discriminator)
+  const positions = options.positions === undefined ? undefined : integer('positions', options.positions, 8)
   const bySize = {
     ...trainingDefaults(size),
     validateEvery: 1000,
     logEvery: 100,
     ...(sample && sampleDefaults),
   }
+  if (initial !== undefined) {
+    bySize.steps = Math.min(bySize.steps, continuedSteps)
+    bySize.sequenceLength = Math.min(
+      bySize.sequenceLength,
+      positions ?? initial.discriminator.maxPositionEmbeddings,
+    )
+  }
+  const ownVocabulary = options.vocabSize === undefined ? initial?.tokenizer : undefined
   const steps = integer('steps', options.steps ?? bySize.steps, 1)
   const settings: PretrainSettings = {
     corpus,
     sample,
     output: text('output', options.output),
+    initial,
+    positions,
+    trainedPositions:
+      options.trainedPositions === undefined
+        ? undefined
+        : integer('trainedPositions', options.trainedPositions, 2),
     size,
     model: modelOverrides(size, options.model ?? {}),
-    vocab: (options.vocab ?? undefined) && text('vocab', options.vocab as string),
+    vocab: options.vocab == null ? ownVocabulary : text('vocab', options.vocab),
     vocabSize: integer('vocabSize', options.vocabSize ?? bySize.vocabularySize, 100),
     cased: flag('cased', options.cased ?? false),
     steps,
@@ -294,18 +379,40 @@ export function resolvePretrainOptions(options: PretrainOptions): PretrainSettin
   return settings
 }
 
+/** The configuration of a model that goes on: its architecture, without the labels of a task it may have been trained for. */
+function continued(
+  { numLabels: _, id2label: __, label2id: ___, ...config }: ElectraConfig,
+  changes: Partial<ElectraConfig>,
+): ElectraConfig {
+  return defineElectraConfig({ ...config, problemType: null, ...changes })
+}
+
 /** Both models' configurations for a vocabulary. Throws ERR_CONFIG when the sequence does not fit the position table. */
 export function modelConfigs(
   settings: PretrainSettings,
   vocabSize: number,
   padTokenId: number,
 ): { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig } {
-  const discriminator = configOfSize(settings.size, { ...settings.model, vocabSize, padTokenId })
+  const { initial, positions } = settings
+  const changes = {
+    ...(positions !== undefined && { maxPositionEmbeddings: positions }),
+    ...settings.model,
+    vocabSize,
+    padTokenId,
+  }
+  const discriminator =
+    initial === undefined
+      ? configOfSize(settings.size, changes)
+      : continued(initial.discriminator, { ...changes, architectures: ['ElectraForPreTraining'] })
   if (settings.sequenceLength > discriminator.maxPositionEmbeddings)
     refuse(
       'sequenceLength',
       settings.sequenceLength,
-      `at most the ${discriminator.maxPositionEmbeddings} positions of the model; raise model.maxPositionEmbeddings`,
+      `at most the ${discriminator.maxPositionEmbeddings} positions of the model; raise positions`,
     )
-  return { discriminator, generator: generatorConfig(discriminator, settings.generatorSize) }
+  const generator =
+    initial?.generator === undefined
+      ? generatorConfig(discriminator, settings.generatorSize)
+      : continued(initial.generator, { ...changes, architectures: ['ElectraForMaskedLM'] })
+  return { discriminator, generator }
 }
