@@ -14,11 +14,12 @@ import {
 import { pretrainOptionNames } from '../training/options.js'
 import { exitCodes } from './exit.js'
 import { formatBytes, formatCount, formatDuration } from './format.js'
-import { parseFraction, parseNumber, parsePositive, parseWhole } from './parse.js'
+import { parseFraction, parseLanguage, parseNumber, parsePositive, parseWhole } from './parse.js'
 import { showProbes } from './probes.js'
 import { createProgress, type Progress, timeLeft } from './progress.js'
 
-type Options = Partial<Omit<PretrainOptions, 'from'>> & {
+type Options = Partial<Omit<PretrainOptions, 'from' | 'languages'>> & {
+  readonly language?: PretrainOptions['languages']
   readonly from?: string
   readonly fromGenerator?: string
   readonly config?: string
@@ -34,6 +35,16 @@ export function addPretrainCommand(program: Command): void {
       'text files and globs, plain or gzip, or JSON lines; none: the built-in sample text',
     )
     .option('--output <dir>', 'folder of the run (required with files; else voltaic-model)')
+    .option(
+      '--language <name=files...>',
+      'instead of files: those of each language, drawn in balanced shares; may be repeated',
+      parseLanguage,
+    )
+    .option(
+      '--language-exponent <x>',
+      'with --language: 0, all alike, to 1, as large as they are',
+      parseNumber,
+    )
     .option(
       '--from <model>',
       "go on from trained models: a run's folder, a discriminator, or a name on the hub",
@@ -135,13 +146,15 @@ function fromFlags(
 }
 
 async function run(files: string[], given: Options, command: Command): Promise<void> {
-  const { config, json = false, from: _, fromGenerator: __, ...flags } = given
+  const { config, json = false, from: _, fromGenerator: __, language, ...flags } = given
   const fromFile = config === undefined ? {} : readConfigFile(config)
   const corpus = files.length > 0 ? files : (fromFile.corpus ?? [])
-  const output = flags.output ?? fromFile.output ?? (corpus.length === 0 ? 'voltaic-model' : undefined)
+  const languages = language ?? fromFile.languages
+  const isSample = corpus.length === 0 && languages === undefined
+  const output = flags.output ?? fromFile.output ?? (isSample ? 'voltaic-model' : undefined)
   if (output === undefined) command.error('error: --output DIR is required with files')
   const from = fromFlags(given, fromFile.from, command)
-  const options: PretrainOptions = { ...fromFile, ...flags, from, corpus, output }
+  const options: PretrainOptions = { ...fromFile, ...flags, from, languages, corpus, output }
 
   const stop = new AbortController()
   const interrupt = (): void => {
@@ -161,7 +174,7 @@ async function run(files: string[], given: Options, command: Command): Promise<v
     for (; next.done !== true; next = await steps.next()) display.step(next.value)
     progress.done()
     display.result(next.value)
-    if (corpus.length === 0 && !json) await showProbes(next.value.discriminator)
+    if (isSample && !json) await showProbes(next.value.discriminator)
   } catch (error) {
     progress.done()
     if (!(error instanceof VoltaicError) || error.code !== 'ERR_ABORTED') throw error
@@ -220,11 +233,16 @@ function textDisplay(progress: Progress): Display {
         break
       }
       case 'data': {
-        const { train, validation, warnings, reused } = event.statistics
+        const { train, languages, validation, warnings, reused } = event.statistics
         progress.log(
           `data       ${formatCount(train.documents)} documents, ${formatCount(train.tokens)} tokens; validation ` +
             `${validation ? `${formatCount(validation.documents)} documents` : 'none'}${reused ? ' (tokenized before)' : ''}`,
         )
+        for (const { name, documents, tokens, share } of languages)
+          progress.log(
+            `language   ${name}: ${formatCount(documents)} documents, ${formatCount(tokens)} tokens; ` +
+              `${(100 * share).toFixed(1)} % of training`,
+          )
         for (const warning of warnings) progress.log(`warning    ${describeWarning(warning)}`)
         break
       }

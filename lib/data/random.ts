@@ -13,6 +13,10 @@ export const randomSite = {
   order: 0xda7a0002,
   /** The built-in sample text; counter = the scene. */
   sample: 0xda7a0003,
+  /** Which language comes next; counter = the number of the draw. */
+  languages: 0xda7a0004,
+  /** Bootstrap samples of an evaluation; counter = the sample. */
+  bootstrap: 0xda7a0005,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]

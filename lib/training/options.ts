@@ -1,5 +1,6 @@
 /** The options of pre-training: defaults by size, and every check that needs no data. */
 
+import { defaultLanguageExponent, type LanguageFiles } from '../data/index.js'
 import type { Precision } from '../electra/index.js'
 import {
   configOfSize,
@@ -21,6 +22,10 @@ export type DecidedPrecision = Exclude<Precision, 'auto'>
 export interface PretrainOptions {
   /** Files and globs of the training text; left out: the built-in sample text. */
   readonly corpus?: readonly string[] | undefined
+  /** Instead of `corpus`: files and globs by language, which are drawn in balanced shares. */
+  readonly languages?: LanguageFiles | undefined
+  /** With `languages`: from 0, all alike, to 1, as large as they are. Default 0.7. */
+  readonly languageExponent?: number | undefined
   /** The folder of the run: models, checkpoints, metrics, tokenized data. */
   readonly output: string
   /**
@@ -96,6 +101,8 @@ export interface PretrainOptions {
 /** The names of the options, for what reads them from a file. */
 export const pretrainOptionNames: readonly string[] = Object.keys({
   corpus: true,
+  languages: true,
+  languageExponent: true,
   output: true,
   from: true,
   positions: true,
@@ -140,6 +147,8 @@ export const pretrainOptionNames: readonly string[] = Object.keys({
 /** The options with every default filled in. */
 export interface PretrainSettings {
   readonly corpus: readonly string[]
+  readonly languages: LanguageFiles | undefined
+  readonly languageExponent: number
   /** Whether the corpus is the built-in sample text. */
   readonly sample: boolean
   readonly output: string
@@ -235,6 +244,17 @@ const names = (name: string, value: readonly string[]): readonly string[] =>
     ? value
     : refuse(name, value, 'a list of files and globs')
 
+function languageFiles(languages: LanguageFiles, corpus: readonly string[]): LanguageFiles {
+  if (corpus.length > 0) refuse('languages', Object.keys(languages), 'no corpus beside them')
+  if (typeof languages !== 'object' || languages === null || Array.isArray(languages))
+    refuse('languages', languages, 'an object from names to lists of files and globs')
+  const entries = Object.entries(languages)
+  if (entries.length === 0) refuse('languages', languages, 'one or more')
+  for (const [name, files] of entries)
+    if (names(`languages.${name}`, files).length === 0) refuse(`languages.${name}`, files, 'one file or more')
+  return languages
+}
+
 function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<ElectraConfig> {
   if (typeof model !== 'object' || Array.isArray(model)) refuse('model', model, 'an object')
   const known = configOfSize(size)
@@ -290,7 +310,8 @@ export function resolvePretrainOptions(
   initial?: InitialConfigs | undefined,
 ): PretrainSettings {
   const corpus = names('corpus', options.corpus ?? [])
-  const sample = corpus.length === 0
+  const { languages } = options
+  const sample = corpus.length === 0 && languages === undefined
   if (!options.output) refuse('output', options.output, 'the folder of the run')
   checkInitial(options, initial)
   const size =
@@ -315,6 +336,8 @@ export function resolvePretrainOptions(
   const steps = integer('steps', options.steps ?? bySize.steps, 1)
   const settings: PretrainSettings = {
     corpus,
+    languages: languages === undefined ? undefined : languageFiles(languages, corpus),
+    languageExponent: within('languageExponent', options.languageExponent ?? defaultLanguageExponent, 0, 1),
     sample,
     output: text('output', options.output),
     initial,

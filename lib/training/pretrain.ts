@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import {
   type BatchStream,
   createBatchStream,
+  createLanguageBatchStream,
   openCorpus,
   type PreparedData,
   prepareData,
@@ -49,7 +50,7 @@ import {
 import { changeable, changedSettings, identityOf } from './run-identity.js'
 import { sampleSentences, writeSampleText } from './sample-text.js'
 import { type EventLog, openEventLog } from './tensorboard.js'
-import { trainedTokenizer } from './vocabulary.js'
+import { openLanguages, trainedTokenizer } from './vocabulary.js'
 
 const sums = [
   'loss',
@@ -153,7 +154,9 @@ class PretrainingRun {
       const tokenizer = await openTokenizer(settings, patterns, signal, emit)
       const vocabularySize = (await initial?.adopt(tokenizer)) ?? tokenizer.vocabularySize
       data = await prepareData({
-        corpus: patterns,
+        ...(settings.languages === undefined
+          ? { corpus: patterns }
+          : { languages: settings.languages, languageExponent: settings.languageExponent }),
         validation: settings.validation,
         validationFraction: settings.validationFraction,
         tokenizer,
@@ -294,12 +297,12 @@ class PretrainingRun {
       notes.push(...changedSettings(record, settings))
     }
     const { batchSize, accumulate, seed, output } = settings
-    this.#batches = createBatchStream({
-      segments: this.#data.train,
-      batchSize: batchSize / accumulate,
-      seed,
-      state: state?.data,
-    })
+    const { train, languages } = this.#data
+    const stream = { batchSize: batchSize / accumulate, seed, state: state?.data }
+    this.#batches =
+      languages.length > 0
+        ? createLanguageBatchStream({ languages, ...stream })
+        : createBatchStream({ segments: train, ...stream })
     this.#metrics = openMetricsLog(
       join(output, 'metrics.jsonl'),
       state && { resume: { position: state.metricsPosition } },
@@ -552,8 +555,11 @@ async function openTokenizer(
       positions !== undefined && tokenizer.modelMaxLength === initial?.discriminator.maxPositionEmbeddings
     return longer ? createTokenizer({ ...tokenizer.specification, modelMaxLength: positions }) : tokenizer
   }
-  const corpus = await openCorpus(patterns, signal && { signal })
-  return trainedTokenizer(corpus, output, { vocabSize, cased, signal }, () =>
+  const text =
+    settings.languages === undefined
+      ? await openCorpus(patterns, signal && { signal })
+      : await openLanguages(settings.languages, settings.languageExponent, signal)
+  return trainedTokenizer(text, output, { vocabSize, cased, signal }, () =>
     emit({ kind: 'vocabulary', size: vocabSize }),
   )
 }

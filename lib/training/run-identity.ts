@@ -35,6 +35,9 @@ export function identityOf(
     accumulate: settings.accumulate,
     seed: settings.seed,
     'mask probability': settings.maskProbability,
+    ...(settings.languages !== undefined && {
+      languages: `${Object.keys(settings.languages).join(', ')} by ${settings.languageExponent}`,
+    }),
     ...(initial !== undefined && { 'initial models': initial }),
   }
 }
