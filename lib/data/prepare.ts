@@ -164,8 +164,8 @@ export async function prepareData(options: PrepareDataOptions): Promise<Prepared
     throw new VoltaicError('ERR_ARGUMENT', `threads is ${threads}; expected a whole number, 1 or more`)
   }
   const { languages: named, languageExponent } = options
-  if ((named === undefined) === (options.corpus === undefined || options.corpus.length === 0)) {
-    throw new VoltaicError('ERR_ARGUMENT', 'expected either a corpus or languages; name one of the two')
+  if (named !== undefined && (options.corpus ?? []).length > 0) {
+    throw new VoltaicError('ERR_ARGUMENT', 'corpus and languages are both given; expected one of the two')
   }
   const sources: [name: string | undefined, patterns: readonly string[]][] =
     named === undefined ? [[undefined, options.corpus ?? []]] : checkLanguages(named)
