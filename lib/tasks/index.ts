@@ -1,4 +1,5 @@
 /** Tasks: their files, and their metrics (as `metrics`). */
+export { type BootstrapOptions, bootstrapMean, type Estimate } from './bootstrap.js'
 export {
   type ConllOptions,
   type ConlluOptions,
@@ -17,6 +18,16 @@ export {
   readGlue,
 } from './glue.js'
 export * as metrics from './metrics.js'
+export { type MinimalPair, type MinimalPairs, readMinimalPairs } from './minimal-pair-files.js'
+export { builtInPairs } from './minimal-pair-templates.js'
+export {
+  type MinimalPairOptions,
+  type MinimalPairReport,
+  minimalPairs,
+  type PairGroup,
+  type ScoredPair,
+  summarizePairs,
+} from './minimal-pairs.js'
 export type { RowOptions, SkippedRow } from './row-checks.js'
 export {
   readSquad,
