@@ -6,7 +6,7 @@ import { formatCount } from './format.js'
 
 export interface MinimalPairCommand extends MinimalPairOptions {
   /** A file for the scored pairs, as JSON lines. */
-  readonly predictions?: string | undefined
+  readonly output?: string | undefined
   /** One JSON object instead of the table. */
   readonly json?: boolean | undefined
 }
@@ -60,11 +60,11 @@ export function describeMinimalPairs(report: MinimalPairReport): string {
   return [by, line(header), ...rows.map(line), ...more, ...same, ...left].join('\n')
 }
 
-/** Runs it and prints; the pairs go to `predictions`. */
+/** Runs it and prints; the pairs go to `output`. */
 export async function printMinimalPairs(command: MinimalPairCommand): Promise<void> {
-  const { predictions, json = false, ...options } = command
+  const { output, json = false, ...options } = command
   const report = await minimalPairs(options)
-  if (predictions !== undefined) {
+  if (output !== undefined) {
     const lines = report.pairs.map(({ sentenceA, sentenceB, group, cluster, a, b, gap }) =>
       JSON.stringify({
         sentence_a: sentenceA,
@@ -76,7 +76,7 @@ export async function printMinimalPairs(command: MinimalPairCommand): Promise<vo
         gap,
       }),
     )
-    await writeFileAtomically(predictions, `${lines.join('\n')}\n`)
+    await writeFileAtomically(output, `${lines.join('\n')}\n`)
   }
   const { pairs: _, ...summary } = report
   process.stdout.write(`${json ? JSON.stringify(summary) : describeMinimalPairs(report)}\n`)

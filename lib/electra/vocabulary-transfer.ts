@@ -25,7 +25,7 @@ export interface TransferTokenizer {
   readonly clsTokenId: number
   readonly sepTokenId: number
   readonly maskTokenId: number
-  readonly specification: { readonly continuationPrefix: string }
+  readonly specification: { readonly continuationPrefix: string; readonly lowercase: boolean }
   tokenize(text: string): string[]
 }
 
@@ -86,7 +86,9 @@ class OldPieces {
   cut(text: string, isContinuation: boolean): number[] {
     const pieces = this.#tokenizer.tokenize(text)
     if (pieces.length === 0 || pieces.includes(this.#unknown)) {
-      return isContinuation ? (this.#continued(text) ?? []) : []
+      if (!isContinuation) return []
+      // What begins no word may go on within one; nothing but the case can be made the old tokenizer's here.
+      return this.#continued(this.#tokenizer.specification.lowercase ? text.toLowerCase() : text) ?? []
     }
     if (!isContinuation) return pieces.map((piece) => this.#ids.get(piece) as number)
     // Normalized as the old tokenizer does it: in lower case, without accents.

@@ -243,7 +243,7 @@ t.test('the table, and the scored pairs as a file', async (t) => {
   t.match(table, /^mean log-probability that a token is original \(discriminator\), in nats\n/)
   t.match(table, /\ng {4,}1 {4,}\d+\.\d %/)
   t.match(table, /\nall {2,}2 .*\[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]\n2 rows left out, the first on line 3/)
-  const predictions = at('scored.jsonl')
+  const output = at('scored.jsonl')
   const written: string[] = []
   const { write } = process.stdout
   process.stdout.write = ((text: string) => written.push(text)) as never
@@ -251,7 +251,7 @@ t.test('the table, and the scored pairs as a file', async (t) => {
     await printMinimalPairs({
       ...{ model: at('discriminator'), device: 'cpu' },
       data: at('pairs.tsv'),
-      predictions,
+      output,
       json: true,
     })
   } finally {
@@ -260,7 +260,7 @@ t.test('the table, and the scored pairs as a file', async (t) => {
   const summary = JSON.parse(written.join(''))
   t.same(summary.overall, report.overall)
   t.notOk('pairs' in summary)
-  const lines = readFileSync(predictions, 'utf8').trimEnd().split('\n')
+  const lines = readFileSync(output, 'utf8').trimEnd().split('\n')
   t.same(
     lines.map((line) => JSON.parse(line).gap),
     report.pairs.map(({ gap }) => gap),
