@@ -6,3 +6,10 @@ export type { PretrainOptions } from './options.js'
 export type { TrainingPlan } from './plan.js'
 export { pretrain } from './pretrain.js'
 export type { PretrainEvent, PretrainResult, PretrainRun, PretrainStep } from './pretrain-events.js'
+export {
+  type BalancedCorpus,
+  type LanguageCorpus,
+  openLanguages,
+  type TrainTokenizerOptions,
+  trainTokenizer,
+} from './vocabulary.js'

@@ -15,7 +15,8 @@ import type { TensorSource } from '../formats/tensor-source.js'
 import { findTensorflowCheckpoint, readTensorflowCheckpoint } from '../formats/tensorflow-checkpoint.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
-import type { InitialConfigs, PretrainOptions, PretrainSettings } from './options.js'
+import type { InitialConfigs } from './model-configs.js'
+import type { PretrainOptions, PretrainSettings } from './options.js'
 
 /** Folders, files or hub names. */
 export interface ModelPair {

@@ -5,15 +5,15 @@ import type { Precision } from '../electra/index.js'
 import {
   configOfSize,
   defaultGeneratorSize,
-  generatorConfig,
   type SizeName,
   sizeNames,
   trainingDefaults,
 } from '../electra/sizes.js'
-import { defineElectraConfig, type ElectraConfig } from '../formats/electra-config.js'
-import { VoltaicError } from '../runtime/errors.js'
+import type { ElectraConfig } from '../formats/electra-config.js'
 import type { DeviceName } from '../runtime/index.js'
 import type { ModelPair } from './initial-models.js'
+import { checkInitial, type InitialConfigs, sizeLike } from './model-configs.js'
+import { flag, integer, names, oneOf, refuse, text, within } from './option-checks.js'
 
 /** A precision that has been decided. */
 export type DecidedPrecision = Exclude<Precision, 'auto'>
@@ -192,14 +192,6 @@ export interface PretrainSettings {
   readonly tune: boolean
 }
 
-/** What the models that a run goes on from say of it. */
-export interface InitialConfigs {
-  readonly discriminator: ElectraConfig
-  readonly generator: ElectraConfig | undefined
-  /** The folder of their tokenizer. */
-  readonly tokenizer: string
-}
-
 /** Steps of a run that goes on from trained models, at most: what adapts them to a domain (Gururangan et al., 2020: 12,500). */
 const continuedSteps = 10_000
 
@@ -214,35 +206,6 @@ const sampleDefaults = {
   validateEvery: 250,
   logEvery: 50,
 } as const
-
-function refuse(name: string, value: unknown, expected: string): never {
-  throw new VoltaicError('ERR_CONFIG', `${name} is ${JSON.stringify(value)}, expected ${expected}`)
-}
-
-const integer = (name: string, value: number, least: number): number =>
-  Number.isSafeInteger(value) && value >= least
-    ? value
-    : refuse(name, value, `a whole number of ${least} or more`)
-
-const within = (name: string, value: number, low: number, high: number): number =>
-  typeof value === 'number' && value >= low && value <= high
-    ? value
-    : refuse(name, value, `a number from ${low} to ${high}`)
-
-function oneOf<T extends string>(name: string, value: T, choices: readonly T[]): T {
-  return choices.includes(value) ? value : refuse(name, value, choices.join(' or '))
-}
-
-const text = (name: string, value: string): string =>
-  typeof value === 'string' && value !== '' ? value : refuse(name, value, 'a text that is not empty')
-
-const flag = (name: string, value: boolean): boolean =>
-  typeof value === 'boolean' ? value : refuse(name, value, 'true or false')
-
-const names = (name: string, value: readonly string[]): readonly string[] =>
-  Array.isArray(value) && value.every((entry) => typeof entry === 'string' && entry !== '')
-    ? value
-    : refuse(name, value, 'a list of files and globs')
 
 function languageFiles(languages: LanguageFiles, corpus: readonly string[]): LanguageFiles {
   if (corpus.length > 0) refuse('languages', Object.keys(languages), 'no corpus beside them')
@@ -266,39 +229,6 @@ function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<
       `one of ${Object.keys(known).join(', ')}`,
     )
   return model
-}
-
-/** The size whose recipe fits models of a width: the largest that is not wider. */
-function sizeLike({ hiddenSize }: ElectraConfig): SizeName {
-  return sizeNames.findLast((name) => configOfSize(name).hiddenSize <= hiddenSize) ?? 'tiny'
-}
-
-/** What models that are there already decide is not asked for. */
-function checkInitial(options: PretrainOptions, initial: InitialConfigs | undefined): void {
-  if (initial === undefined) {
-    if (options.trainedPositions !== undefined)
-      refuse('trainedPositions', options.trainedPositions, 'nothing without from: new models have none')
-    return
-  }
-  if (options.size !== undefined)
-    refuse('size', options.size, 'nothing with from: its models have their size')
-  if (options.generatorSize !== undefined && initial.generator !== undefined)
-    refuse('generatorSize', options.generatorSize, 'nothing where from has a generator')
-  const fixed = Object.keys(options.model ?? {}).find((name) => !/DropoutProb$/.test(name))
-  if (fixed !== undefined)
-    refuse(
-      `model.${fixed}`,
-      options.model?.[fixed as keyof ElectraConfig],
-      'hiddenDropoutProb or attentionProbsDropoutProb alone with from: its models have their architecture',
-    )
-  if (options.training === 'two-stage')
-    refuse(
-      'training',
-      options.training,
-      "joint with from: the second stage would replace the discriminator's weights by the generator's",
-    )
-  if (options.trainedPositions !== undefined && options.positions === undefined)
-    refuse('trainedPositions', options.trainedPositions, 'positions beside it')
 }
 
 /**
@@ -400,42 +330,4 @@ export function resolvePretrainOptions(
       '1 for two-stage training: the discriminator starts from the generator, so both have the same size',
     )
   return settings
-}
-
-/** The configuration of a model that goes on: its architecture, without the labels of a task it may have been trained for. */
-function continued(
-  { numLabels: _, id2label: __, label2id: ___, ...config }: ElectraConfig,
-  changes: Partial<ElectraConfig>,
-): ElectraConfig {
-  return defineElectraConfig({ ...config, problemType: null, ...changes })
-}
-
-/** Both models' configurations for a vocabulary. Throws ERR_CONFIG when the sequence does not fit the position table. */
-export function modelConfigs(
-  settings: PretrainSettings,
-  vocabSize: number,
-  padTokenId: number,
-): { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig } {
-  const { initial, positions } = settings
-  const changes = {
-    ...(positions !== undefined && { maxPositionEmbeddings: positions }),
-    ...settings.model,
-    vocabSize,
-    padTokenId,
-  }
-  const discriminator =
-    initial === undefined
-      ? configOfSize(settings.size, changes)
-      : continued(initial.discriminator, { ...changes, architectures: ['ElectraForPreTraining'] })
-  if (settings.sequenceLength > discriminator.maxPositionEmbeddings)
-    refuse(
-      'sequenceLength',
-      settings.sequenceLength,
-      `at most the ${discriminator.maxPositionEmbeddings} positions of the model; raise positions`,
-    )
-  const generator =
-    initial?.generator === undefined
-      ? generatorConfig(discriminator, settings.generatorSize)
-      : continued(initial.generator, { ...changes, architectures: ['ElectraForMaskedLM'] })
-  return { discriminator, generator }
 }

@@ -30,12 +30,8 @@ import { matmulChoices, resolveHardware, restoreMatmulChoices } from './hardware
 import { InitialModels } from './initial-models.js'
 import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
 import { type MetricsLog, type MetricsRow, openMetricsLog } from './metrics-log.js'
-import {
-  type DecidedPrecision,
-  modelConfigs,
-  type PretrainSettings,
-  resolvePretrainOptions,
-} from './options.js'
+import { modelConfigs } from './model-configs.js'
+import { type DecidedPrecision, type PretrainSettings, resolvePretrainOptions } from './options.js'
 import { planTraining } from './plan.js'
 import type { PretrainEvent, PretrainResult, PretrainRun, PretrainStep } from './pretrain-events.js'
 import {
