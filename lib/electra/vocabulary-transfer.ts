@@ -4,7 +4,7 @@
  *
  *   special   the old row of the same role: [PAD], [UNK], [CLS], [SEP], [MASK], whatever they are called
  *   shared    the old row of the same string, bit for bit
- *   averaged  the mean of the rows of the pieces that the old tokenizer cuts the string into (as Hewitt, 2021, and Gee et al., 2022)
+ *   averaged  the mean of the rows of the pieces that the old tokenizer cuts the string into (Gee et al., 2022)
  *   fresh     what the caller gives: where the old tokenizer knows nothing of the string but [UNK]
  *
  * The encoder stays as it is.
