@@ -60,14 +60,22 @@ export function bootstrapMean(
     .filter((numbers) => numbers.length > 0)
     .map((numbers) => ({ sum: numbers.reduce((a, b) => a + b, 0), count: numbers.length }))
   if (sums.length === 0) throw new VoltaicError('ERR_ARGUMENT', 'bootstrap: there is no number')
-  const mean = (drawn: readonly Sum[]): number =>
-    drawn.reduce((all, { sum }) => all + sum, 0) / drawn.reduce((all, { count }) => all + count, 0)
-  const value = mean(sums)
+  /** The mean over as many clusters as there are, each chosen by `choose`. */
+  const mean = (choose: (place: number) => number): number => {
+    let [total, numbers] = [0, 0]
+    for (let place = 0; place < sums.length; place++) {
+      const { sum, count } = sums[choose(place)] as Sum
+      total += sum
+      numbers += count
+    }
+    return total / numbers
+  }
+  const value = mean((place) => place)
   if (sums.length < 2) return { value, low: Number.NaN, high: Number.NaN }
   const draws = createDraws(seed, randomSite.bootstrap)
   const means = Float64Array.from({ length: samples }, (_, sample) => {
     draws.restart(sample)
-    return mean(sums.map(() => sums[draws.integer(0, sums.length - 1)] as Sum))
+    return mean(() => draws.integer(0, sums.length - 1))
   }).sort()
   const tail = (1 - confidence) / 2
   return { value, low: quantile(means, tail), high: quantile(means, 1 - tail) }

@@ -16,6 +16,7 @@ import { findTensorflowCheckpoint, readTensorflowCheckpoint } from '../formats/t
 import { VoltaicError } from '../runtime/errors.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
 import type { InitialConfigs } from './model-configs.js'
+import { refuse } from './option-checks.js'
 import type { PretrainOptions, PretrainSettings } from './options.js'
 
 /** Folders, files or hub names. */
@@ -52,8 +53,15 @@ function pairOf(from: string): ModelPair {
   return { discriminator: from, generator }
 }
 
+function isPair(value: unknown): value is ModelPair {
+  const { discriminator, generator } = (value ?? {}) as Record<string, unknown>
+  return typeof discriminator === 'string' && (generator === undefined || typeof generator === 'string')
+}
+
 /** The pair that the option `from` means, hub names resolved to folders. */
-async function resolvePair(from: string | ModelPair): Promise<ModelPair> {
+async function resolvePair(from: unknown): Promise<ModelPair> {
+  if (typeof from !== 'string' && !isPair(from))
+    refuse('from', from, 'the name of a model, or { discriminator, generator } of two')
   const resolve = (name: string) => resolveModelFolder(name)
   if (typeof from === 'string') return pairOf(await resolve(from))
   const { discriminator } = pairOf(await resolve(from.discriminator))
@@ -107,7 +115,7 @@ export class InitialModels {
 
   /** @throws as `openModelSource`; ERR_CONFIG for a source in the run's own folder, or a generator that does not fit */
   static async open({ from, output }: Pick<PretrainOptions, 'from' | 'output'>): Promise<InitialModels> {
-    const pair = await resolvePair(from as string | ModelPair)
+    const pair = await resolvePair(from)
     for (const path of [pair.discriminator, pair.generator])
       if (path !== undefined) requireOutside(path, output)
     const discriminator = await openModelSource(pair.discriminator, { part: 'discriminator' })

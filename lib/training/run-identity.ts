@@ -39,6 +39,7 @@ export function identityOf(
       languages: `${Object.keys(settings.languages).join(', ')} by ${settings.languageExponent}`,
     }),
     ...(initial !== undefined && { 'initial models': initial }),
+    ...(settings.trainedPositions !== undefined && { 'trained positions': settings.trainedPositions }),
   }
 }
 

@@ -248,6 +248,8 @@ t.test('what cannot go together is refused before anything is done', async (t) =
   const refuse = async (changes: Partial<PretrainRun>, message: RegExp): Promise<void> => {
     await t.rejects(train(options({ from: base, ...changes })), { code: 'ERR_CONFIG', message })
   }
+  await refuse({ from: { generator: base } as never }, /from is \{"generator".*expected the name of a model/)
+  await refuse({ from: 3 as never }, /from is 3, expected the name of a model/)
   await refuse({ size: 'base' }, /size is "base", expected nothing with from/)
   await refuse({ model: { numHiddenLayers: 2 } }, /model\.numHiddenLayers is 2/)
   await refuse({ generatorSize: 0.5 }, /generatorSize is 0\.5/)
