@@ -125,7 +125,10 @@ t.test(
   "a generator with embeddings of its own goes on with the discriminator's, and that is said",
   async (t) => {
     const other = at('other-base')
-    await train({ ...options({ steps: 2 }), ...{ size, model, vocabSize, seed: 9, output: other } })
+    await train({
+      ...options({ steps: 2 }),
+      ...{ size, model, vocabSize, seed: 9, generatorSize: 1, output: other },
+    })
     const notes: string[] = []
     const given = options({
       from: { discriminator: join(base, 'discriminator'), generator: join(other, 'generator') },
@@ -134,6 +137,7 @@ t.test(
     })
     await train(given)
     t.match(notes.join('\n'), /the generator's embeddings are not the discriminator's/)
+    t.match(notes.join('\n'), /the generator is as wide as the discriminator/)
     using mixed = readSafetensors(join(given.output, 'generator', 'model.safetensors'))
     using first = readSafetensors(join(base, 'discriminator', 'model.safetensors'))
     using second = readSafetensors(join(other, 'generator', 'model.safetensors'))
