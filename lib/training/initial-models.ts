@@ -47,8 +47,8 @@ function pairOf(from: string): ModelPair {
     const generator = existsSync(join(part('generator'), 'config.json')) ? part('generator') : undefined
     return { discriminator: part('discriminator'), generator }
   }
-  const checkpoint =
-    existsSync(from) && !existsSync(join(from, 'config.json')) ? findTensorflowCheckpoint(from) : undefined
+  // A configuration beside the weights is that of one model.
+  const checkpoint = existsSync(join(from, 'config.json')) ? undefined : findTensorflowCheckpoint(from)
   const generator = checkpoint !== undefined && holdsGenerator(checkpoint) ? from : undefined
   return { discriminator: from, generator }
 }

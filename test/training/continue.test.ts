@@ -214,7 +214,7 @@ t.test('a checkpoint of the original code gives both models, with its vocabulary
     writeCheckpoint(join(place, 'model.ckpt-120'), [...byName.values()])
   }
   const vocab = join(base, 'discriminator', 'vocab.txt')
-  const given = options({ from: place, vocab, ...still })
+  const given = options({ from: join(place, 'model.ckpt-120'), vocab, ...still })
   await train(given)
   // A tensor's bytes: the files differ in their configurations, because the original's rule gives one head for a width of 32.
   using now = readSafetensors(join(given.output, 'generator', 'model.safetensors'))
