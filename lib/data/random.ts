@@ -14,9 +14,9 @@ export const randomSite = {
   /** The built-in sample text; counter = the scene. */
   sample: 0xda7a0003,
   /** Which language comes next; counter = the number of the draw. */
-  languages: 0xda7a0004,
+  languages: 0xda7a0020,
   /** Bootstrap samples of an evaluation; counter = the sample. */
-  bootstrap: 0xda7a0005,
+  bootstrap: 0xda7a0021,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]

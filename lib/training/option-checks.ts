@@ -1,7 +1,7 @@
-/** Checks of single options: each gives the value back, or throws ERR_CONFIG naming the option, the value and what is expected. */
+/** Checks of options: each gives the value back, or refuses it by name. */
 import { VoltaicError } from '../runtime/errors.js'
 
-/** @throws ERR_CONFIG */
+/** Throws ERR_CONFIG naming the option, its value and what is expected. */
 export function refuse(name: string, value: unknown, expected: string): never {
   throw new VoltaicError('ERR_CONFIG', `${name} is ${JSON.stringify(value)}, expected ${expected}`)
 }
