@@ -50,7 +50,9 @@ export function describeMinimalPairs(report: MinimalPairReport): string {
   const left =
     first === undefined
       ? []
-      : [`${formatCount(skipped.length)} rows left out, the first on line ${first.line}: ${first.problem}`]
+      : [
+          `${formatCount(skipped.length)} ${skipped.length === 1 ? 'row is' : 'rows are'} left out, the first on line ${first.line}: ${first.problem}`,
+        ]
   const same =
     indistinct > 0
       ? [

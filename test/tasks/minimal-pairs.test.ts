@@ -242,7 +242,7 @@ t.test('the table, and the scored pairs as a file', async (t) => {
   const table = describeMinimalPairs(report)
   t.match(table, /^mean log-probability that a token is original \(discriminator\), in nats\n/)
   t.match(table, /\ng {4,}1 {4,}\d+\.\d %/)
-  t.match(table, /\nall {2,}2 .*\[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]\n2 rows left out, the first on line 3/)
+  t.match(table, /\nall {2,}2 .*\[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]\n2 rows are left out, the first on line 3/)
   const output = at('scored.jsonl')
   const written: string[] = []
   const { write } = process.stdout
