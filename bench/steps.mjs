@@ -1,6 +1,7 @@
 // Whole pre-training steps on random tokens: what bench:pretrain and gpu:bench time.
 import { JointTrainer } from '../dist/training/joint-trainer.js'
-import { modelConfigs, resolvePretrainOptions } from '../dist/training/options.js'
+import { modelConfigs } from '../dist/training/model-configs.js'
+import { resolvePretrainOptions } from '../dist/training/options.js'
 import { flopsPerToken } from '../dist/training/plan.js'
 import { device, summary } from './harness.mjs'
 

@@ -20,6 +20,7 @@ export { defineElectraConfig, type ElectraConfig, parseElectraConfig } from './f
 export { type HubOptions, type HubProgress, type ModelFiles, resolveModelFolder } from './formats/hub.js'
 export { readModelFolder, writeModelFolder } from './formats/model-folder.js'
 export { type ModelSource, type ModelSourceOptions, openModelSource } from './formats/model-source.js'
+export { extendPositions, type PositionOptions, withPositions } from './formats/positions.js'
 export { readPytorchCheckpoint } from './formats/pytorch-checkpoint.js'
 export { readSafetensors, writeSafetensors } from './formats/safetensors.js'
 export type { TensorInfo, TensorSource } from './formats/tensor-source.js'

@@ -2,7 +2,8 @@
 // request; shapes come from scales.mjs, rows from families/.
 import { createInterface } from 'node:readline'
 import { cudaReport, deviceInfo, memoryStats, run, setDeviceSetting } from '../../dist/runtime/index.js'
-import { modelConfigs, resolvePretrainOptions } from '../../dist/training/options.js'
+import { modelConfigs } from '../../dist/training/model-configs.js'
+import { resolvePretrainOptions } from '../../dist/training/options.js'
 import { families, rowsOf } from '../rows.mjs'
 import { scales } from '../scales.mjs'
 

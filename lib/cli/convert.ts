@@ -4,12 +4,15 @@ import { type ConvertTarget, convertModel, convertTargets } from '../formats/con
 import type { HubProgress } from '../formats/hub.js'
 import { type ElectraPart, electraParts } from '../formats/tensorflow-names.js'
 import { formatBytes, formatCount } from './format.js'
+import { parsePositive } from './parse.js'
 
 interface Options {
   readonly part?: ElectraPart
   readonly config?: string
   readonly to: ConvertTarget
   readonly revision?: string
+  readonly positions?: number
+  readonly trainedPositions?: number
 }
 
 export function addConvertCommand(program: Command): void {
@@ -26,6 +29,12 @@ export function addConvertCommand(program: Command): void {
     .option('--config <file>', 'a config.json, where none stands beside the weights')
     .addOption(new Option('--to <format>', 'what to write').choices(convertTargets).default('safetensors'))
     .option('--revision <name>', 'with a name on the hub: a branch, tag or commit (default: main)')
+    .option('--positions <n>', 'extend the position table, for longer inputs', parsePositive)
+    .option(
+      '--trained-positions <n>',
+      'with --positions: rows that training has reached (default: all)',
+      parsePositive,
+    )
     .action(convert)
 }
 

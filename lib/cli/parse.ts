@@ -27,3 +27,15 @@ export function parseFraction(text: string): number {
   const parts = /^(\d+)\/(\d+)$/.exec(text.trim())
   return parts ? Number(parts[1]) / Number(parts[2]) : parseNumber(text)
 }
+
+/** NAME=FILE, and files that go on with the language before: `--language es=a.txt b.txt ru=c.txt`. */
+export function parseLanguage(
+  value: string,
+  before: Readonly<Record<string, readonly string[]>> | undefined,
+): Readonly<Record<string, readonly string[]>> {
+  const languages = before ?? {}
+  const match = /^([\p{L}\p{N}_-]+)=(.+)$/u.exec(value)
+  const name = match?.[1] ?? Object.keys(languages).at(-1)
+  if (name === undefined) throw new InvalidArgumentError(`'${value}' names no language; write NAME=FILE.`)
+  return { ...languages, [name]: [...(languages[name] ?? []), match?.[2] ?? value] }
+}

@@ -13,11 +13,17 @@ import { pretrainOptionNames } from '../training/options.js'
 import { readConfigFile } from './config-file.js'
 import { formatBytes, formatCount, formatDuration } from './format.js'
 import { interruptible } from './interrupt.js'
-import { parseFraction, parseNumber, parsePositive, parseWhole } from './parse.js'
+import { parseFraction, parseLanguage, parseNumber, parsePositive, parseWhole } from './parse.js'
 import { showProbes } from './probes.js'
 import { createProgress, type Progress, timeLeft } from './progress.js'
 
-type Options = Partial<PretrainOptions> & { readonly config?: string; readonly json?: boolean }
+type Options = Partial<Omit<PretrainOptions, 'from' | 'languages'>> & {
+  readonly language?: PretrainOptions['languages']
+  readonly from?: string
+  readonly fromGenerator?: string
+  readonly config?: string
+  readonly json?: boolean
+}
 
 export function addPretrainCommand(program: Command): void {
   program
@@ -28,6 +34,27 @@ export function addPretrainCommand(program: Command): void {
       'text files and globs, plain or gzip, or JSON lines; none: the built-in sample text',
     )
     .option('--output <dir>', 'folder of the run (required with files; else voltaic-model)')
+    .option(
+      '--language <name=files...>',
+      'instead of files: those of each language, drawn in balanced shares; may be repeated',
+      parseLanguage,
+    )
+    .option(
+      '--language-exponent <x>',
+      'with --language: 0, all alike, to 1, as large as they are',
+      parseNumber,
+    )
+    .option(
+      '--from <model>',
+      "go on from trained models: a run's folder, a discriminator, or a name on the hub",
+    )
+    .option('--from-generator <model>', 'the generator that belongs to --from, where it stands elsewhere')
+    .option('--positions <n>', 'with --from: extend the position table, for longer inputs', parsePositive)
+    .option(
+      '--trained-positions <n>',
+      'with --positions: rows that training has reached (default: all)',
+      parsePositive,
+    )
     .addOption(new Option('--size <name>', 'model size').choices([...sizeNames]))
     .option('--config <file>', 'JSON file with options under the same names in camelCase')
     .option('--vocab <file>', 'vocab.txt, tokenizer.json, or a folder with one; else a vocabulary is trained')
@@ -82,13 +109,28 @@ export function addPretrainCommand(program: Command): void {
     .action(run)
 }
 
+/** Both flags as the one option that they are. */
+function fromFlags(
+  { from, fromGenerator }: Options,
+  given: PretrainOptions['from'],
+  command: Command,
+): PretrainOptions['from'] {
+  if (fromGenerator === undefined) return from ?? given
+  const discriminator = from ?? (typeof given === 'object' ? given.discriminator : given)
+  if (discriminator === undefined) command.error('error: --from-generator goes with --from')
+  return { discriminator, generator: fromGenerator }
+}
+
 async function run(files: string[], given: Options, command: Command): Promise<void> {
-  const { config, json = false, ...flags } = given
+  const { config, json = false, from: _, fromGenerator: __, language, ...flags } = given
   const fromFile = config === undefined ? {} : readConfigFile<PretrainOptions>(config, pretrainOptionNames)
   const corpus = files.length > 0 ? files : (fromFile.corpus ?? [])
-  const output = flags.output ?? fromFile.output ?? (corpus.length === 0 ? 'voltaic-model' : undefined)
+  const languages = language ?? fromFile.languages
+  const isSample = corpus.length === 0 && languages === undefined
+  const output = flags.output ?? fromFile.output ?? (isSample ? 'voltaic-model' : undefined)
   if (output === undefined) command.error('error: --output DIR is required with files')
-  const options: PretrainOptions = { ...fromFile, ...flags, corpus, output }
+  const from = fromFlags(given, fromFile.from, command)
+  const options: PretrainOptions = { ...fromFile, ...flags, from, languages, corpus, output }
 
   const progress = createProgress()
   const display = json ? jsonDisplay() : textDisplay(progress)
@@ -100,7 +142,7 @@ async function run(files: string[], given: Options, command: Command): Promise<v
       for (; next.done !== true; next = await steps.next()) display.step(next.value)
       progress.done()
       display.result(next.value)
-      if (corpus.length === 0 && !json) await showProbes(next.value.discriminator)
+      if (isSample && !json) await showProbes(next.value.discriminator)
     } finally {
       progress.done()
     }
@@ -145,12 +187,25 @@ function textDisplay(progress: Progress): Display {
           event.bytes / Math.max(1, event.totalBytes),
         )
         break
+      case 'transfer': {
+        const { special, shared, averaged, fresh } = event
+        progress.log(
+          `vocabulary ${formatCount(special + shared)} tokens keep their embeddings, ${formatCount(averaged)} start as the mean of ` +
+            `old pieces, ${formatCount(fresh)} anew`,
+        )
+        break
+      }
       case 'data': {
-        const { train, validation, warnings, reused } = event.statistics
+        const { train, languages, validation, warnings, reused } = event.statistics
         progress.log(
           `data       ${formatCount(train.documents)} documents, ${formatCount(train.tokens)} tokens; validation ` +
             `${validation ? `${formatCount(validation.documents)} documents` : 'none'}${reused ? ' (tokenized before)' : ''}`,
         )
+        for (const { name, documents, tokens, share } of languages)
+          progress.log(
+            `language   ${name}: ${formatCount(documents)} documents, ${formatCount(tokens)} tokens; ` +
+              `${(100 * share).toFixed(1)} % of training`,
+          )
         for (const warning of warnings) progress.log(`warning    ${describeWarning(warning)}`)
         break
       }

@@ -18,7 +18,7 @@
  */
 import { VoltaicError } from '../runtime/errors.js'
 import { createPermutation, seedKey } from './random.js'
-import { createSegmentContent, type Segments } from './segments.js'
+import { createSegmentContent, type SegmentContent, type Segments } from './segments.js'
 
 export interface Batch {
   /** Token ids, [tokens]. */
@@ -35,6 +35,13 @@ export interface Batch {
   readonly longest: number
 }
 
+/** Where one language of a stream stands (language-batches.ts). */
+export interface LanguageState {
+  readonly epoch: number
+  readonly position: number
+  readonly segments: number
+}
+
 /** Where a stream stands, as plain JSON: enough to go on bit for bit. */
 export interface BatchState {
   readonly epoch: number
@@ -44,6 +51,12 @@ export interface BatchState {
   readonly offset: number
   /** The number of segments, to notice other data. */
   readonly segments: number
+  /** Of several languages: where each stands, how often one was drawn, and whose segment comes next. */
+  readonly languages?: {
+    readonly draws: number
+    readonly current: number
+    readonly parts: readonly LanguageState[]
+  }
 }
 
 export interface BatchOptions {
@@ -59,14 +72,21 @@ export interface BatchStreamOptions extends BatchOptions {
   readonly state?: BatchState | undefined
 }
 
-interface Cursor {
-  /** The segment at a place of the order; undefined past the end of all. */
-  segmentAt(place: number): number | undefined
-  position: number
+/** A walk over segments. */
+export interface Cursor {
+  /** Fills `content` with the segment under way; false past the end of all. */
+  read(content: SegmentContent): boolean
+  /** Content tokens of that segment that are taken. */
   offset: number
+  /** Goes to the next segment. */
+  advance(): void
 }
 
-function assertBudget({ segments, batchSize }: BatchOptions): number {
+/** What all segments of a stream have in common. */
+export type SegmentForm = Pick<Segments, 'sequenceLength' | 'clsTokenId' | 'sepTokenId'>
+
+/** The tokens of a batch. @throws ERR_ARGUMENT for a bad batch size, or without a segment */
+export function assertBudget({ segments, batchSize }: BatchOptions): number {
   if (!Number.isInteger(batchSize) || batchSize < 1) {
     throw new VoltaicError('ERR_ARGUMENT', `batch size is ${batchSize}; expected a whole number, 1 or more`)
   }
@@ -88,9 +108,11 @@ function share(left: number, rest: number): { taken: number; repeated: number } 
 }
 
 /** Makes batches one after the other along a cursor, which moves on. */
-function createAssembler(segments: Segments, budget: number): (cursor: Cursor, epoch: number) => Batch {
-  const { clsTokenId, sepTokenId } = segments
-  const content = createSegmentContent(segments.sequenceLength)
+export function createAssembler(
+  { sequenceLength, clsTokenId, sepTokenId }: SegmentForm,
+  budget: number,
+): (cursor: Cursor, epoch: number) => Batch {
+  const content = createSegmentContent(sequenceLength)
   const offsets = new Int32Array(Math.floor(budget / 3) + 1)
 
   return (cursor, epoch) => {
@@ -101,9 +123,7 @@ function createAssembler(segments: Segments, budget: number): (cursor: Cursor, e
     let filled = 0
     let longest = 0
     while (filled < budget) {
-      const segment = cursor.segmentAt(cursor.position)
-      if (segment === undefined) break
-      segments.read(segment, content)
+      if (!cursor.read(content)) break
       while (cursor.offset < content.length && filled < budget) {
         const from = cursor.offset
         const { taken, repeated } = share(content.length - from, budget - filled)
@@ -125,8 +145,8 @@ function createAssembler(segments: Segments, budget: number): (cursor: Cursor, e
         if (cursor.offset === separator) cursor.offset += 1
       }
       if (cursor.offset >= content.length) {
-        cursor.position += 1
         cursor.offset = 0
+        cursor.advance()
       }
     }
     const cut = (array: Int32Array): Int32Array => (filled === budget ? array : array.slice(0, filled))
@@ -143,7 +163,7 @@ function createAssembler(segments: Segments, budget: number): (cursor: Cursor, e
 
 function assertState(state: BatchState, segments: Segments): void {
   const { epoch, position, offset } = state
-  if (state.segments !== segments.count) {
+  if (state.segments !== segments.count || state.languages !== undefined) {
     throw new VoltaicError(
       'ERR_FORMAT',
       `the saved place in the data counts ${state.segments} segments, this data has ${segments.count}: ` +
@@ -173,42 +193,45 @@ export function createBatchStream({ segments, batchSize, seed, state }: BatchStr
   seedKey(seed)
   if (state !== undefined) assertState(state, segments)
   let epoch = state?.epoch ?? 0
+  let position = state?.position ?? 0
   let order = createPermutation(segments.count, seed, epoch)
   const cursor: Cursor = {
-    position: state?.position ?? 0,
     offset: state?.offset ?? 0,
-    segmentAt() {
-      startEpochIfDue()
-      return order(cursor.position)
+    read(content) {
+      segments.read(order(position), content)
+      return true
     },
-  }
-  function startEpochIfDue(): void {
-    if (cursor.position < segments.count) return
-    epoch += 1
-    cursor.position = 0
-    order = createPermutation(segments.count, seed, epoch)
+    advance() {
+      position += 1
+      if (position < segments.count) return
+      epoch += 1
+      position = 0
+      order = createPermutation(segments.count, seed, epoch)
+    },
   }
   const assemble = createAssembler(segments, budget)
   return {
     get state() {
-      return { epoch, position: cursor.position, offset: cursor.offset, segments: segments.count }
+      return { epoch, position, offset: cursor.offset, segments: segments.count }
     },
-    next() {
-      const batch = assemble(cursor, epoch)
-      // A batch that ends with its epoch leaves the next one at its beginning.
-      startEpochIfDue()
-      return batch
-    },
+    next: () => assemble(cursor, epoch),
   }
 }
 
 /** All segments once, in their own order, in batches of the same budget; the last one is smaller. Throws ERR_ARGUMENT like the stream. */
 export function* validationBatches({ segments, batchSize }: BatchOptions): Generator<Batch, void, void> {
   const assemble = createAssembler(segments, assertBudget({ segments, batchSize }))
+  let position = 0
   const cursor: Cursor = {
-    position: 0,
     offset: 0,
-    segmentAt: (place) => (place < segments.count ? place : undefined),
+    read(content) {
+      if (position >= segments.count) return false
+      segments.read(position, content)
+      return true
+    },
+    advance() {
+      position += 1
+    },
   }
-  while (cursor.position < segments.count) yield assemble(cursor, 0)
+  while (position < segments.count) yield assemble(cursor, 0)
 }

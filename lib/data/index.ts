@@ -6,6 +6,7 @@ export {
   type BatchStream,
   type BatchStreamOptions,
   createBatchStream,
+  type LanguageState,
   validationBatches,
 } from './batches.js'
 export {
@@ -23,8 +24,17 @@ export type { NearDuplicate, NearDuplicateSummary } from './inspect-near-duplica
 export type { Oddity, OddityExample, OddityKind } from './inspect-oddities.js'
 export type { RepeatedText, RepeatSummary } from './inspect-repeats.js'
 export type { VocabularyCoverage } from './inspect-vocabulary.js'
+export { createLanguageBatchStream, type LanguageStreamOptions } from './language-batches.js'
+export {
+  checkLanguages,
+  defaultLanguageExponent,
+  type LanguageFiles,
+  type LanguageSegments,
+  languageShares,
+} from './languages.js'
 export {
   type DataStatistics,
+  type LanguageStatistics,
   type PartStatistics,
   type PrepareDataOptions,
   type PreparedData,

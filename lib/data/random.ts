@@ -17,6 +17,10 @@ export const randomSite = {
   batches: 0xda7a0006,
   /** What text-infilling chooses and draws; counter = the number of the text and of its version. */
   infilling: 0xda7a0010,
+  /** Which language comes next; counter = the number of the draw. */
+  languages: 0xda7a0020,
+  /** Bootstrap samples of an evaluation; counter = the sample. */
+  bootstrap: 0xda7a0021,
 } as const
 
 export type RandomSite = (typeof randomSite)[keyof typeof randomSite]

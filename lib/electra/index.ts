@@ -72,3 +72,13 @@ export {
   type TrainingDefaults,
   trainingDefaults,
 } from './sizes.js'
+export {
+  planVocabularyTransfer,
+  type TransferCounts,
+  type TransferOptions,
+  type TransferredModel,
+  type TransferTokenizer,
+  transferRows,
+  transferVocabulary,
+  type VocabularyTransfer,
+} from './vocabulary-transfer.js'

@@ -9,6 +9,7 @@ import { writeOnnx } from '../formats/onnx.js'
 import { electraGraph } from '../formats/onnx-electra.js'
 import type { TensorToWrite } from '../formats/safetensors.js'
 import { canonicalTensorName, matchTensors, requireMatchingShapes } from '../formats/tensor-names.js'
+import type { TensorSource } from '../formats/tensor-source.js'
 import { Module, type NamedParameter } from '../nn/index.js'
 import { type Device, type DeviceName, deviceInfo, resolveDevice, VoltaicError } from '../runtime/index.js'
 import { noGrad, scope } from '../tensor/index.js'
@@ -197,32 +198,49 @@ export abstract class ElectraPreTrainedModel extends Module {
     }
     const model = new this(config, { device, precision, context })
     try {
-      const parameters = new Map(model.namedParameters())
-      const shapes = new Map([...parameters].map(([name, parameter]) => [name, parameter.shape]))
-      const match = matchTensors(shapes, source.tensors)
-      const replaced = match.mismatched.filter(({ name }) => newHead && !bodyName.test(name))
-      const mismatched = match.mismatched.filter((one) => !replaced.includes(one))
-      requireMatchingShapes({ mismatched }, folder)
-      const missing = [...match.missing, ...replaced.map(({ name }) => name)]
-      const body = missing.filter((name) => bodyName.test(name))
-      if (body.length > 0) {
-        throw new VoltaicError(
-          'ERR_FORMAT',
-          `${folder}: the weights lack ${list(body)}, which the configuration asks for; ` +
-            'use the config.json that was saved with these weights',
-        )
-      }
-      for (const [name, sourceName] of match.matched) {
-        parameters.get(name)?.assign(source.tensors.float32(sourceName))
-      }
+      const { missing } = model.loadWeights(source.tensors, { where: folder, newHead })
       if (missing.length > 0) model.#initialize(seed, missing)
-      model.#report = { missing, unexpected: match.unexpected }
       if (!newHead) model.#warn(folder)
     } catch (error) {
       model.dispose()
       throw error
     }
     return model.eval()
+  }
+
+  /**
+   * Takes over weights by their names. A head that the source lacks keeps its values, tensors without a place are left alone; both are
+   * named in what comes back, and in `loadReport`.
+   * @param options `where` names the source in messages; with `newHead` a head of other shapes counts as missing
+   * @throws ERR_FORMAT when a shape differs, or part of the body is missing
+   */
+  loadWeights(
+    tensors: TensorSource,
+    {
+      where = tensors.path,
+      newHead = false,
+    }: { readonly where?: string; readonly newHead?: boolean | undefined } = {},
+  ): LoadReport {
+    const parameters = new Map(this.namedParameters())
+    const shapes = new Map([...parameters].map(([name, parameter]) => [name, parameter.shape]))
+    const match = matchTensors(shapes, tensors)
+    const replaced = match.mismatched.filter(({ name }) => newHead && !bodyName.test(name))
+    const mismatched = match.mismatched.filter((one) => !replaced.includes(one))
+    requireMatchingShapes({ mismatched }, where)
+    const missing = [...match.missing, ...replaced.map(({ name }) => name)]
+    const body = missing.filter((name) => bodyName.test(name))
+    if (body.length > 0) {
+      throw new VoltaicError(
+        'ERR_FORMAT',
+        `${where}: the weights lack ${list(body)}, which the configuration asks for; ` +
+          'use the config.json that was saved with these weights',
+      )
+    }
+    for (const [name, sourceName] of match.matched) {
+      parameters.get(name)?.assign(tensors.float32(sourceName))
+    }
+    this.#report = { missing, unexpected: match.unexpected }
+    return this.#report
   }
 
   #warn(folder: string): void {

@@ -6,6 +6,7 @@ import { writeFolderWith, writeModelFolder } from './model-folder.js'
 import { type ModelSource, type ModelSourceOptions, openModelSource } from './model-source.js'
 import { writeOnnx } from './onnx.js'
 import { electraGraph } from './onnx-electra.js'
+import { withPositions } from './positions.js'
 import type { LeftOut } from './tensorflow-leftovers.js'
 
 export type ConvertTarget = 'safetensors' | 'onnx'
@@ -21,6 +22,10 @@ export const convertTargets: readonly ConvertTarget[] = Object.keys(writers) as 
 export interface ConvertOptions extends ModelSourceOptions {
   /** Default 'safetensors': a model folder. 'onnx': model.onnx in its place. */
   readonly to?: ConvertTarget | undefined
+  /** Rows of the position table, more than the model has: for longer inputs (see `extendPositions`). Default: as it is. */
+  readonly positions?: number | undefined
+  /** With `positions`: how many rows training has reached. Default: all that the model has. */
+  readonly trainedPositions?: number | undefined
 }
 
 export interface ConvertReport {
@@ -63,21 +68,26 @@ async function writeOnnxFolder(folder: string, { config, tensors, files }: Model
  * and their bytes; names become today's, LayerNorm's gamma and beta weight and bias, and buffers and the tied output projection are
  * left out. The tokenizer's files are copied as they are.
  * @throws as `openModelSource`; ERR_IO when writing fails (what was in the folder stays whole); ERR_UNSUPPORTED for what ONNX files
- * cannot hold
+ * cannot hold; ERR_ARGUMENT for positions that the model has already
  */
 export async function convertModel(
   source: string,
   folder: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  const { to = 'safetensors', ...where } = options
+  const { to = 'safetensors', positions, trainedPositions, ...where } = options
   if (!convertTargets.includes(to)) {
     throw new VoltaicError(
       'ERR_ARGUMENT',
       `convert: to is ${JSON.stringify(to)}; expected one of ${convertTargets.join(', ')}`,
     )
   }
-  using model = await openModelSource(source, where)
+  if (trainedPositions !== undefined && positions === undefined) {
+    throw new VoltaicError('ERR_ARGUMENT', 'convert: trainedPositions goes with positions; name both')
+  }
+  using opened = await openModelSource(source, where)
+  const model =
+    positions === undefined ? opened : withPositions(opened, positions, { trained: trainedPositions })
   await writers[to](folder, model)
   const { config, tensors, files, leftOut } = model
   const bytes = tensors.names.reduce((sum, name) => sum + tensors.info(name).byteLength, 0)

@@ -9,6 +9,7 @@ export {
   type BestAnswers,
   bestAnswers,
 } from './answers.js'
+export { type BootstrapOptions, bootstrapMean, type Estimate } from './bootstrap.js'
 export { type Calibration, calibrationOf } from './calibration.js'
 export {
   type ChoiceExample,
@@ -55,6 +56,16 @@ export {
 } from './glue.js'
 export { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kinds.js'
 export * as metrics from './metrics.js'
+export { type MinimalPair, type MinimalPairs, readMinimalPairs } from './minimal-pair-files.js'
+export { builtInPairs } from './minimal-pair-templates.js'
+export {
+  type MinimalPairOptions,
+  type MinimalPairReport,
+  minimalPairs,
+  type PairGroup,
+  type ScoredPair,
+  summarizePairs,
+} from './minimal-pairs.js'
 export type { ChoiceFeature, ChoicePrediction } from './multiple-choice.js'
 export { type AnswerPrediction, nullThresholdOf } from './null-threshold.js'
 export { type AnswerFeature, type AnsweringOptions, squadPredictions } from './question-answering.js'

@@ -9,8 +9,10 @@ import {
   ElectraForMaskedLM,
   ElectraForPreTraining,
   type JointObjective,
+  type LoadReport,
 } from '../electra/index.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
+import type { TensorSource } from '../formats/tensor-source.js'
 import type { ParameterArena } from '../nn/index.js'
 import { AdamW, type Schedule } from '../optim/index.js'
 import { type Device, upload } from '../runtime/index.js'
@@ -126,6 +128,19 @@ export class JointTrainer {
     this.#stage = stagesOf(settings)[0] as Stage
     this.#optimizer = this.#makeOptimizer()
     this.#schedule = scheduleOf(settings, this.#stage.steps)
+  }
+
+  /**
+   * Takes over the weights that a run begins with. Shared embeddings are the discriminator's; a generator that is not given keeps its
+   * first values. Gives what a source lacked or had beyond the models.
+   */
+  loadInitial(models: {
+    readonly discriminator: TensorSource
+    readonly generator: TensorSource | undefined
+  }): readonly LoadReport[] {
+    const { generator, discriminator } = this.model
+    const reports = models.generator === undefined ? [] : [generator.loadWeights(models.generator)]
+    return [...reports, discriminator.loadWeights(models.discriminator)]
   }
 
   #makeOptimizer(): AdamW {

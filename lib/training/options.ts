@@ -1,16 +1,18 @@
 /** The options of pre-training: defaults by size, and every check that needs no data. */
 
+import { defaultLanguageExponent, type LanguageFiles } from '../data/index.js'
 import type { Precision } from '../electra/index.js'
 import {
   configOfSize,
   defaultGeneratorSize,
-  generatorConfig,
   type SizeName,
   sizeNames,
   trainingDefaults,
 } from '../electra/sizes.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
 import type { DeviceName } from '../runtime/index.js'
+import type { ModelPair } from './initial-models.js'
+import { checkInitial, type InitialConfigs, sizeLike } from './model-configs.js'
 import { flag, integer, names, oneOf, refuse, text, within } from './option-checks.js'
 
 /** A precision that has been decided. */
@@ -20,9 +22,22 @@ export type DecidedPrecision = Exclude<Precision, 'auto'>
 export interface PretrainOptions {
   /** Files and globs of the training text; left out: the built-in sample text. */
   readonly corpus?: readonly string[] | undefined
+  /** Instead of `corpus`: files and globs by language, which are drawn in balanced shares. */
+  readonly languages?: LanguageFiles | undefined
+  /** With `languages`: from 0, all alike, to 1, as large as they are. Default 0.7. */
+  readonly languageExponent?: number | undefined
   /** The folder of the run: models, checkpoints, metrics, tokenized data. */
   readonly output: string
-  /** Default 'tiny' for the sample text, else 'small'. */
+  /**
+   * Go on from trained models: a run's folder, a model folder or name on the hub of a discriminator, a checkpoint of the original code;
+   * or both models by name. Their architecture is the run's, and their vocabulary too unless `vocab` or `vocabSize` asks for another.
+   */
+  readonly from?: string | ModelPair | undefined
+  /** Rows of the position table, more than the models of `from` have: for longer inputs. */
+  readonly positions?: number | undefined
+  /** With `positions`: how many rows of the old table training has reached. Default: all. */
+  readonly trainedPositions?: number | undefined
+  /** Default 'tiny' for the sample text, else 'small'; with `from` the models say. */
   readonly size?: SizeName | undefined
   /** Overrides of the discriminator's configuration, as Hugging Face names them in camelCase. */
   readonly model?: Partial<ElectraConfig> | undefined
@@ -86,7 +101,12 @@ export interface PretrainOptions {
 /** The names of the options, for what reads them from a file. */
 export const pretrainOptionNames: readonly string[] = Object.keys({
   corpus: true,
+  languages: true,
+  languageExponent: true,
   output: true,
+  from: true,
+  positions: true,
+  trainedPositions: true,
   size: true,
   model: true,
   vocab: true,
@@ -127,9 +147,14 @@ export const pretrainOptionNames: readonly string[] = Object.keys({
 /** The options with every default filled in. */
 export interface PretrainSettings {
   readonly corpus: readonly string[]
+  readonly languages: LanguageFiles | undefined
+  readonly languageExponent: number
   /** Whether the corpus is the built-in sample text. */
   readonly sample: boolean
   readonly output: string
+  readonly initial: InitialConfigs | undefined
+  readonly positions: number | undefined
+  readonly trainedPositions: number | undefined
   readonly size: SizeName
   readonly model: Partial<ElectraConfig>
   readonly vocab: string | undefined
@@ -167,6 +192,9 @@ export interface PretrainSettings {
   readonly tune: boolean
 }
 
+/** Steps of a run that goes on from trained models, at most: what adapts them to a domain (Gururangan et al., 2020: 12,500). */
+const continuedSteps = 10_000
+
 /** What the sample text trains with: small enough for about a minute, long enough that the detector visibly works. */
 const sampleDefaults = {
   steps: 1000,
@@ -178,6 +206,17 @@ const sampleDefaults = {
   validateEvery: 250,
   logEvery: 50,
 } as const
+
+function languageFiles(languages: LanguageFiles, corpus: readonly string[]): LanguageFiles {
+  if (corpus.length > 0) refuse('languages', Object.keys(languages), 'no corpus beside them')
+  if (typeof languages !== 'object' || languages === null || Array.isArray(languages))
+    refuse('languages', languages, 'an object from names to lists of files and globs')
+  const entries = Object.entries(languages)
+  if (entries.length === 0) refuse('languages', languages, 'one or more')
+  for (const [name, files] of entries)
+    if (names(`languages.${name}`, files).length === 0) refuse(`languages.${name}`, files, 'one file or more')
+  return languages
+}
 
 function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<ElectraConfig> {
   if (typeof model !== 'object' || Array.isArray(model)) refuse('model', model, 'an object')
@@ -192,26 +231,54 @@ function modelOverrides(size: SizeName, model: Partial<ElectraConfig>): Partial<
   return model
 }
 
-/** Fills in defaults and checks. Throws ERR_CONFIG naming the option, its value and what is expected. */
-export function resolvePretrainOptions(options: PretrainOptions): PretrainSettings {
+/**
+ * Fills in defaults and checks. Throws ERR_CONFIG naming the option, its value and what is expected.
+ * @param initial of the models that `from` means
+ */
+export function resolvePretrainOptions(
+  options: PretrainOptions,
+  initial?: InitialConfigs | undefined,
+): PretrainSettings {
   const corpus = names('corpus', options.corpus ?? [])
-  const sample = corpus.length === 0
+  const { languages } = options
+  const sample = corpus.length === 0 && languages === undefined
   if (!options.output) refuse('output', options.output, 'the folder of the run')
-  const size = oneOf('size', options.size ?? (sample ? 'tiny' : 'small'), sizeNames)
+  checkInitial(options, initial)
+  const size =
+    initial === undefined
+      ? oneOf('size', options.size ?? (sample ? 'tiny' : 'small'), sizeNames)
+      : sizeLike(initial.discriminator)
+  const positions = options.positions === undefined ? undefined : integer('positions', options.positions, 8)
   const bySize = {
     ...trainingDefaults(size),
     validateEvery: 1000,
     logEvery: 100,
     ...(sample && sampleDefaults),
   }
+  if (initial !== undefined) {
+    bySize.steps = Math.min(bySize.steps, continuedSteps)
+    bySize.sequenceLength = Math.min(
+      bySize.sequenceLength,
+      positions ?? initial.discriminator.maxPositionEmbeddings,
+    )
+  }
+  const ownVocabulary = options.vocabSize === undefined ? initial?.tokenizer : undefined
   const steps = integer('steps', options.steps ?? bySize.steps, 1)
   const settings: PretrainSettings = {
     corpus,
+    languages: languages === undefined ? undefined : languageFiles(languages, corpus),
+    languageExponent: within('languageExponent', options.languageExponent ?? defaultLanguageExponent, 0, 1),
     sample,
     output: text('output', options.output),
+    initial,
+    positions,
+    trainedPositions:
+      options.trainedPositions === undefined
+        ? undefined
+        : integer('trainedPositions', options.trainedPositions, 2),
     size,
     model: modelOverrides(size, options.model ?? {}),
-    vocab: (options.vocab ?? undefined) && text('vocab', options.vocab as string),
+    vocab: options.vocab == null ? ownVocabulary : text('vocab', options.vocab),
     vocabSize: integer('vocabSize', options.vocabSize ?? bySize.vocabularySize, 100),
     cased: flag('cased', options.cased ?? false),
     steps,
@@ -263,20 +330,4 @@ export function resolvePretrainOptions(options: PretrainOptions): PretrainSettin
       '1 for two-stage training: the discriminator starts from the generator, so both have the same size',
     )
   return settings
-}
-
-/** Both models' configurations for a vocabulary. Throws ERR_CONFIG when the sequence does not fit the position table. */
-export function modelConfigs(
-  settings: PretrainSettings,
-  vocabSize: number,
-  padTokenId: number,
-): { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig } {
-  const discriminator = configOfSize(settings.size, { ...settings.model, vocabSize, padTokenId })
-  if (settings.sequenceLength > discriminator.maxPositionEmbeddings)
-    refuse(
-      'sequenceLength',
-      settings.sequenceLength,
-      `at most the ${discriminator.maxPositionEmbeddings} positions of the model; raise model.maxPositionEmbeddings`,
-    )
-  return { discriminator, generator: generatorConfig(discriminator, settings.generatorSize) }
 }

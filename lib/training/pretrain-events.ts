@@ -1,5 +1,6 @@
 /** What a pre-training run tells of itself: its steps, its events, its result. */
 import type { PreparedData } from '../data/index.js'
+import type { TransferCounts } from '../electra/index.js'
 import type { StepNumbers, ValidationNumbers } from './joint-trainer.js'
 import type { MetricsRow } from './metrics-log.js'
 import type { DecidedPrecision, PretrainOptions } from './options.js'
@@ -27,6 +28,8 @@ export type PretrainEvent =
       readonly totalBytes: number
       readonly documents: number
     }
+  /** The models of `from` were moved to the run's vocabulary: how many rows were kept, averaged and drawn. */
+  | ({ readonly kind: 'transfer' } & TransferCounts)
   | { readonly kind: 'data'; readonly statistics: PreparedData['statistics'] }
   | {
       readonly kind: 'plan'

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import {
   type BatchStream,
   createBatchStream,
+  createLanguageBatchStream,
   openCorpus,
   type PreparedData,
   prepareData,
@@ -17,19 +18,16 @@ import { removeLeftovers, writeFileAtomically } from '../runtime/atomic-file.js'
 import { VoltaicError } from '../runtime/errors.js'
 import { type Device, resolveDevice, setThreads } from '../runtime/index.js'
 import { makeFolder } from '../runtime/make-folder.js'
-import { loadTokenizer, type Tokenizer } from '../text/index.js'
+import { createTokenizer, loadTokenizer, type Tokenizer } from '../text/index.js'
 import { firstNotFinite, layoutOf } from './arena-state.js'
 import { type CheckpointFolder, checkpointFormat, openCheckpoints, requireLayout } from './checkpoint.js'
 import { detectorMetrics } from './detector-metrics.js'
 import { matmulChoices, resolveHardware, restoreMatmulChoices } from './hardware.js'
+import { InitialModels } from './initial-models.js'
 import { JointTrainer, type StepNumbers, type ValidationNumbers } from './joint-trainer.js'
 import { type MetricsLog, type MetricsRow, openMetricsLog } from './metrics-log.js'
-import {
-  type DecidedPrecision,
-  modelConfigs,
-  type PretrainSettings,
-  resolvePretrainOptions,
-} from './options.js'
+import { modelConfigs } from './model-configs.js'
+import { type DecidedPrecision, type PretrainSettings, resolvePretrainOptions } from './options.js'
 import { planTraining } from './plan.js'
 import type { PretrainEvent, PretrainResult, PretrainRun, PretrainStep } from './pretrain-events.js'
 import {
@@ -45,7 +43,7 @@ import {
 import { changeable, changedSettings, identityOf } from './run-identity.js'
 import { sampleSentences, writeSampleText } from './sample-text.js'
 import { type EventLog, openEventLog } from './tensorboard.js'
-import { trainedTokenizer } from './vocabulary.js'
+import { openLanguages, trainedTokenizer } from './vocabulary.js'
 
 const sums = [
   'loss',
@@ -77,6 +75,18 @@ export async function* pretrain(options: PretrainRun): AsyncGenerator<PretrainSt
   }
 }
 
+/** What a run is made of once its text is tokenized. */
+interface RunParts {
+  readonly settings: PretrainSettings
+  readonly tokenizer: Tokenizer
+  /** Rows of the word table. */
+  readonly vocabularySize: number
+  readonly data: PreparedData
+  readonly initial: InitialModels | undefined
+  readonly signal: AbortSignal | undefined
+  readonly emit: (event: PretrainEvent) => void
+}
+
 interface QueuedStep {
   readonly step: number
   readonly epoch: number
@@ -90,6 +100,7 @@ class PretrainingRun {
   readonly #configs: { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig }
   readonly #identity: RunIdentity
   readonly #checkpoints: CheckpointFolder
+  readonly #initial: InitialModels | undefined
   readonly #signal: AbortSignal | undefined
   readonly #emit: (event: PretrainEvent) => void
   // Set by begin()
@@ -106,54 +117,56 @@ class PretrainingRun {
   #clock = { begin: 0, step: 0 }
   #lastValidation: ValidationNumbers | undefined
 
-  private constructor(
-    settings: PretrainSettings,
-    tokenizer: Tokenizer,
-    data: PreparedData,
-    signal: AbortSignal | undefined,
-    emit: (event: PretrainEvent) => void,
-  ) {
+  private constructor(parts: RunParts) {
+    const { settings, tokenizer, data, initial } = parts
     this.#settings = settings
     this.#tokenizer = tokenizer
     this.#data = data
-    this.#signal = signal
-    this.#emit = emit
-    this.#configs = modelConfigs(settings, tokenizer.vocabularySize, tokenizer.padTokenId)
-    this.#identity = identityOf(settings, this.#configs, tokenizer, data)
+    this.#initial = initial
+    this.#signal = parts.signal
+    this.#emit = parts.emit
+    this.#configs = modelConfigs(settings, parts.vocabularySize, tokenizer.padTokenId)
+    this.#identity = identityOf(settings, this.#configs, tokenizer, data, initial?.identity)
     this.#checkpoints = openCheckpoints(settings.output, settings.keep)
   }
 
   /** Everything before the models: options, folder, vocabulary, tokenized data. */
   static async open(options: PretrainRun): Promise<PretrainingRun> {
-    const settings = resolvePretrainOptions(options)
-    // What needs no data to be refused is refused before any work is done.
-    modelConfigs(settings, settings.vocabSize, 0)
-    if (settings.device !== 'auto') resolveDevice(settings.device)
-    const emit = options.onEvent ?? (() => undefined)
-    makeFolder(settings.output)
-    await removeLeftovers(settings.output)
-    if (settings.threads !== undefined) setThreads(settings.threads)
-    const patterns = settings.sample ? [await writeSampleFile(settings.output)] : settings.corpus
-    const tokenizer = await openTokenizer(settings, patterns, options.signal, emit)
-    const data = await prepareData({
-      corpus: patterns,
-      validation: settings.validation,
-      validationFraction: settings.validationFraction,
-      tokenizer,
-      sequenceLength: settings.sequenceLength,
-      segments: settings.segments,
-      output: settings.output,
-      threads: settings.threads,
-      seed: settings.seed,
-      signal: options.signal,
-      onProgress: ({ bytes, totalBytes, documents }) =>
-        emit({ kind: 'tokenizing', bytes, totalBytes, documents }),
-    })
+    const initial = options.from == null ? undefined : await InitialModels.open(options)
+    let data: PreparedData | undefined
     try {
+      const settings = resolvePretrainOptions(options, initial?.configs)
+      // What needs no data to be refused is refused before any work is done.
+      modelConfigs(settings, settings.vocabSize, 0)
+      if (settings.device !== 'auto') resolveDevice(settings.device)
+      const { signal, onEvent: emit = () => undefined } = options
+      makeFolder(settings.output)
+      await removeLeftovers(settings.output)
+      if (settings.threads !== undefined) setThreads(settings.threads)
+      const patterns = settings.sample ? [await writeSampleFile(settings.output)] : settings.corpus
+      const tokenizer = await openTokenizer(settings, patterns, signal, emit)
+      const vocabularySize = (await initial?.adopt(tokenizer)) ?? tokenizer.vocabularySize
+      data = await prepareData({
+        ...(settings.languages === undefined
+          ? { corpus: patterns }
+          : { languages: settings.languages, languageExponent: settings.languageExponent }),
+        validation: settings.validation,
+        validationFraction: settings.validationFraction,
+        tokenizer,
+        sequenceLength: settings.sequenceLength,
+        segments: settings.segments,
+        output: settings.output,
+        threads: settings.threads,
+        seed: settings.seed,
+        signal,
+        onProgress: ({ bytes, totalBytes, documents }) =>
+          emit({ kind: 'tokenizing', bytes, totalBytes, documents }),
+      })
       emit({ kind: 'data', statistics: data.statistics })
-      return new PretrainingRun(settings, tokenizer, data, options.signal, emit)
+      return new PretrainingRun({ settings, tokenizer, vocabularySize, data, initial, signal, emit })
     } catch (error) {
-      data.close()
+      data?.close()
+      initial?.close()
       throw error
     }
   }
@@ -174,6 +187,7 @@ class PretrainingRun {
       this.#events?.close()
       this.#trainer?.dispose()
       this.#data.close()
+      this.#initial?.close()
     }
   }
 
@@ -260,7 +274,8 @@ class PretrainingRun {
     })
     this.#trainer = trainer
     const state = restored?.state
-    if (restored !== undefined) {
+    if (restored === undefined) notes.push(...(await this.#loadInitial(trainer)))
+    else {
       requireLayout(layoutOf(trainer.arena), restored.state, settings.output)
       trainer.importState(restored.state.step, restored.state.optimizerSteps, restored.tensors)
       this.#step = restored.state.step
@@ -275,12 +290,12 @@ class PretrainingRun {
       notes.push(...changedSettings(record, settings))
     }
     const { batchSize, accumulate, seed, output } = settings
-    this.#batches = createBatchStream({
-      segments: this.#data.train,
-      batchSize: batchSize / accumulate,
-      seed,
-      state: state?.data,
-    })
+    const { train, languages } = this.#data
+    const stream = { batchSize: batchSize / accumulate, seed, state: state?.data }
+    this.#batches =
+      languages.length > 0
+        ? createLanguageBatchStream({ languages, ...stream })
+        : createBatchStream({ segments: train, ...stream })
     this.#metrics = openMetricsLog(
       join(output, 'metrics.jsonl'),
       state && { resume: { position: state.metricsPosition } },
@@ -309,6 +324,24 @@ class PretrainingRun {
     if (restored !== undefined) this.#emit({ kind: 'resumed', step: this.#step, notes })
     else for (const text of notes) this.#emit({ kind: 'note', text })
     this.#clock = { begin: performance.now(), step: this.#step }
+  }
+
+  /** The weights of the models that the run goes on from; what is worth saying of them. */
+  async #loadInitial(trainer: JointTrainer): Promise<string[]> {
+    const initial = this.#initial
+    if (initial === undefined) return []
+    const models = await initial.prepare(this.#settings)
+    if (models.transfer !== undefined) this.#emit({ kind: 'transfer', ...models.transfer })
+    const reports = trainer.loadInitial(models)
+    const said = (names: readonly string[]): string =>
+      `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
+    return [
+      ...initial.notes(),
+      ...reports.flatMap(({ missing, unexpected }) => [
+        ...(missing.length > 0 ? [`not in the files, so new: ${said(missing)}`] : []),
+        ...(unexpected.length > 0 ? [`in the files, but not in the models: ${said(unexpected)}`] : []),
+      ]),
+    ]
   }
 
   // ---- after each step
@@ -508,10 +541,18 @@ async function openTokenizer(
   signal: AbortSignal | undefined,
   emit: (event: PretrainEvent) => void,
 ): Promise<Tokenizer> {
-  const { vocab, cased, vocabSize, output } = settings
-  if (vocab !== undefined) return loadTokenizer(vocab, cased ? { cased } : {})
-  const corpus = await openCorpus(patterns, signal && { signal })
-  return trainedTokenizer(corpus, output, { vocabSize, cased, signal }, () =>
+  const { vocab, cased, vocabSize, output, initial, positions } = settings
+  if (vocab !== undefined) {
+    const tokenizer = await loadTokenizer(vocab, cased ? { cased } : {})
+    const longer =
+      positions !== undefined && tokenizer.modelMaxLength === initial?.discriminator.maxPositionEmbeddings
+    return longer ? createTokenizer({ ...tokenizer.specification, modelMaxLength: positions }) : tokenizer
+  }
+  const text =
+    settings.languages === undefined
+      ? await openCorpus(patterns, signal && { signal })
+      : await openLanguages(settings.languages, settings.languageExponent, signal)
+  return trainedTokenizer(text, output, { vocabSize, cased, signal }, () =>
     emit({ kind: 'vocabulary', size: vocabSize }),
   )
 }

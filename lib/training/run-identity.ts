@@ -12,6 +12,8 @@ export function identityOf(
   configs: { readonly discriminator: ElectraConfig; readonly generator: ElectraConfig },
   tokenizer: Tokenizer,
   data: PreparedData,
+  /** Of the models that the run goes on from. */
+  initial: string | undefined,
 ): RunIdentity {
   const { discriminator } = configs
   return {
@@ -33,6 +35,11 @@ export function identityOf(
     accumulate: settings.accumulate,
     seed: settings.seed,
     'mask probability': settings.maskProbability,
+    ...(settings.languages !== undefined && {
+      languages: `${Object.keys(settings.languages).join(', ')} by ${settings.languageExponent}`,
+    }),
+    ...(initial !== undefined && { 'initial models': initial }),
+    ...(settings.trainedPositions !== undefined && { 'trained positions': settings.trainedPositions }),
   }
 }
 
