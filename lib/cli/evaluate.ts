@@ -1,11 +1,14 @@
 /** `voltaic evaluate`: a fine-tuned model on a file with answers. */
 import type { Command } from 'commander'
+import { type DeviceName, setThreads } from '../runtime/index.js'
 import { type EvaluateOptions, evaluate } from '../tasks/index.js'
 import { interruptible } from './interrupt.js'
+import { printMinimalPairs } from './minimal-pairs.js'
 import { createProgress } from './progress.js'
 import { addTaskOptions, describeMetrics, describeSkipped } from './task-options.js'
 
-type Options = Omit<EvaluateOptions, 'task' | 'signal' | 'onProgress'> & {
+type Options = Omit<EvaluateOptions, 'data' | 'task' | 'signal' | 'onProgress'> & {
+  readonly data?: string
   readonly task?: string
   readonly json?: boolean
 }
@@ -13,15 +16,26 @@ type Options = Omit<EvaluateOptions, 'task' | 'signal' | 'onProgress'> & {
 export function addEvaluateCommand(program: Command): void {
   const command = program
     .command('evaluate')
-    .description("a fine-tuned model's metrics on a file with answers")
+    .description("a fine-tuned model's metrics on a file with answers, or what minimal pairs say of a model")
     .requiredOption('--model <dir>', "a fine-tuned model's folder, or its name on the hub")
-    .requiredOption('--data <file>', 'the file with texts and answers')
-    .option('--task <name>', "a task's name (default: the one that the model was fine-tuned for)")
+    .option('--data <file>', 'the file with texts and answers; of minimal pairs (default: the built-in ones)')
+    .option(
+      '--task <name>',
+      "a task's name, or minimal-pairs (default: the one that the model was fine-tuned for)",
+    )
     .option('--output <file>', 'where the predictions are written, as JSON lines')
   addTaskOptions(command).option('--json', 'the result as JSON on standard output').action(run)
 }
 
-async function run({ json = false, ...options }: Options): Promise<void> {
+async function run({ json = false, ...given }: Options, command: Command): Promise<void> {
+  const { data, task, model, output, strict, precision } = given
+  if (task === 'minimal-pairs') {
+    const device = given.device as DeviceName | undefined
+    if (given.threads !== undefined) setThreads(given.threads)
+    return printMinimalPairs({ model, data, output, strict, device, precision, json })
+  }
+  if (data === undefined) command.error("error: required option '--data <file>' not specified")
+  const options = { ...given, data }
   const progress = createProgress()
   const onProgress = (done: number, all: number): void =>
     progress.update(`${done.toLocaleString('en-US')} of ${all.toLocaleString('en-US')} sequences`, done / all)
