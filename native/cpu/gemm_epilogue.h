@@ -54,7 +54,7 @@ struct Epilogue {
         each_vector<tile_columns>(
             rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
               const vfloat x = load(tile + i * tile_columns + j);
-              store_partial(c + origin + i * n + j, activate<function>(x), held);
+              store_partial(c + origin + i * n + j, activate<function, G>(x), held);
             });
       } else if (kind == kActivationGradient) {
         scale_by_gradient<tile_columns, function, false>(tile, origin, rows, columns, column_sums);
@@ -73,8 +73,9 @@ struct Epilogue {
         rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
           const int64_t at = origin + i * n + j;
           const vfloat before = load_partial(saved + at, held);
-          const vfloat y = load(tile + i * tile_columns + j) * activate_gradient<function>(before);
-          if (with_value) store_partial(saved + at, activate<function>(before), held);
+          const vfloat y =
+              load(tile + i * tile_columns + j) * activate_gradient<function, G>(before);
+          if (with_value) store_partial(saved + at, activate<function, F>(before), held);
           store_partial(c + at, y, held);
           if (column_sums != nullptr) store(column_sums + j, load(column_sums + j) + y);
         });
