@@ -73,9 +73,8 @@ struct Epilogue {
         rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
           const int64_t at = origin + i * n + j;
           const vfloat before = load_partial(saved + at, held);
-          const vfloat y =
-              load(tile + i * tile_columns + j) * activate_gradient<function, G>(before);
-          if (with_value) store_partial(saved + at, activate<function, F>(before), held);
+          const vfloat y = load(tile + i * tile_columns + j) * activate_gradient<function>(before);
+          if (with_value) store_partial(saved + at, activate<function>(before), held);
           store_partial(c + at, y, held);
           if (column_sums != nullptr) store(column_sums + j, load(column_sums + j) + y);
         });

@@ -100,21 +100,13 @@ TEST(gelu_in_bfloat16_rounds_to_within_0_53_of_a_last_place) {
   }
   const int64_t n = static_cast<int64_t>(points.size());
   Array x = Array::of_floats(VOLTAIC_BFLOAT16, {n}, points), y(VOLTAIC_BFLOAT16, {n});
-  Array ones = Array::of_floats(VOLTAIC_BFLOAT16, {n}, std::vector<double>(points.size(), 1.0));
-  Array gradient(VOLTAIC_BFLOAT16, {n});
   EXPECT(run("activation_forward", {&x, &y}, {0}));
-  EXPECT(run("activation_backward", {&x, &ones, &gradient}, {0}));
-  double worst = 0, worst_gradient = 0;
+  double worst = 0;
   for (int64_t i = 0; i < n; i++) {
-    const double want = activation(0, x.at(i)), slope = activation_gradient(0, x.at(i));
-    const auto last_place = [](double value) { return std::ldexp(1, std::ilogb(value) - 7); };
-    worst = std::fmax(worst, std::fabs(y.at(i) - want) / last_place(want));
-    // The derivative crosses zero, so beside the rounding its error is absolute.
-    worst_gradient = std::fmax(
-        worst_gradient, std::fabs(gradient.at(i) - slope) - 0.5 * last_place(gradient.at(i)));
+    const double want = activation(0, x.at(i));
+    worst = std::fmax(worst, std::fabs(y.at(i) - want) / std::ldexp(1, std::ilogb(want) - 7));
   }
   EXPECT(worst < 0.53);
-  EXPECT(worst_gradient < 6e-5);
 }
 
 TEST(tanh_and_sigmoid_are_within_3_units_in_the_last_place) {
