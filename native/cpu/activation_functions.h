@@ -6,6 +6,10 @@
 // (simd_math.h), so nothing cancels: measured errors are at most 4e-7 of |gelu(x)| for |x| < 2 and
 // 4e-6 of it out to -12, which is 7e-8 for every negative x; derivatives are within 2e-7. NaN in,
 // NaN out; gelu of infinity is infinity, of -infinity -0.
+//
+// Where the result is stored in bfloat16, gelu takes a shorter approximation (brief_tail): half the
+// instructions, and no division. Rounded, it is within 0.53 of a last place, where rounding alone
+// makes 0.5. Derivatives are not shortened: their sums, the gradient of a bias, are fp32.
 #pragma once
 #include "../engine/activation_kinds.h"
 #include "simd_math.h"
@@ -27,6 +31,11 @@ VOLTAIC_INLINE vfloat vgelu_gradient(vfloat x) {
   const NormalTail tail = normal_tail(vabs(x));
   const vfloat d = fma(tail.t * -0.398942280f, tail.density, tail.upper);
   return select(x < 0.0f, d, 1.0f - d);
+}
+
+VOLTAIC_INLINE vfloat vgelu_brief(vfloat x) {
+  const vfloat t = vmin(splat(kBriefEnd), vabs(x));
+  return fma(-t, brief_tail(t), vrelu(x));
 }
 
 // x / 2 (1 + tanh(s / 2)) = x sigmoid(s), s = 2 sqrt(2 / pi) (x + 0.044715 x^3). Beyond |x| = 9.5
@@ -59,10 +68,14 @@ VOLTAIC_INLINE vfloat vsigmoid_gradient(vfloat x) {
   return e * s * s;
 }
 
-template <int kind>
+// T is what the result will be stored as: float, or bfloat16.
+template <int kind, class T = float>
 VOLTAIC_INLINE vfloat activate(vfloat x) {
   static_assert(kind >= 0 && kind < kActivationKinds);
-  if constexpr (kind == kGelu) return vgelu(x);
+  if constexpr (kind == kGelu && sizeof(T) == 2)
+    return vgelu_brief(x);
+  else if constexpr (kind == kGelu)
+    return vgelu(x);
   if constexpr (kind == kGeluTanh) return vgelu_tanh(x);
   if constexpr (kind == kRelu) return vrelu(x);
   if constexpr (kind == kTanh) return vtanh(x);

@@ -54,7 +54,7 @@ struct Epilogue {
         each_vector<tile_columns>(
             rows, columns, [&](int64_t i, int64_t j, int64_t held) __attribute__((always_inline)) {
               const vfloat x = load(tile + i * tile_columns + j);
-              store_partial(c + origin + i * n + j, activate<function>(x), held);
+              store_partial(c + origin + i * n + j, activate<function, G>(x), held);
             });
       } else if (kind == kActivationGradient) {
         scale_by_gradient<tile_columns, function, false>(tile, origin, rows, columns, column_sums);

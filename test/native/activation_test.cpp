@@ -91,6 +91,24 @@ TEST(gelu_and_its_derivative_keep_1e_minus_7_far_below_zero) {
   }
 }
 
+TEST(gelu_in_bfloat16_rounds_to_within_0_53_of_a_last_place) {
+  // All bfloat16 numbers from -5 to 16 but those near the denormal ones.
+  std::vector<double> points;
+  for (double x = 1e-36; x < 16; x = std::fmax(x * (1 + 1.0 / 256), 1e-36)) {
+    points.push_back(round_to(VOLTAIC_BFLOAT16, x));
+    if (x < 5) points.push_back(-points.back());
+  }
+  const int64_t n = static_cast<int64_t>(points.size());
+  Array x = Array::of_floats(VOLTAIC_BFLOAT16, {n}, points), y(VOLTAIC_BFLOAT16, {n});
+  EXPECT(run("activation_forward", {&x, &y}, {0}));
+  double worst = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double want = activation(0, x.at(i));
+    worst = std::fmax(worst, std::fabs(y.at(i) - want) / std::ldexp(1, std::ilogb(want) - 7));
+  }
+  EXPECT(worst < 0.53);
+}
+
 TEST(tanh_and_sigmoid_are_within_3_units_in_the_last_place) {
   std::vector<double> points;
   for (double x = 1e-8; x < 80; x *= 1.003)
