@@ -14,6 +14,7 @@ const pages = {
   'docs/api.md': {},
   'docs/tasks.md': {},
   'docs/pipelines.md': {},
+  'docs/finetuning.md': { 'my-classifier': ['accuracy', 0.4] },
   'docs/guides/classify-texts.md': { reviews: ['accuracy', 0.8], topics: ['microF1', 0.8] },
   'docs/guides/route-requests.md': { requests: ['inScopeAccuracy', 0.6] },
   'docs/guides/rate-texts.md': { ratings: ['spearman', 0.7] },
