@@ -8,7 +8,7 @@
 // NaN out; gelu of infinity is infinity, of -infinity -0.
 //
 // Where the result is stored in bfloat16, gelu takes a shorter approximation (brief_tail): half the
-// instructions, and no division. Rounded, it is within 0.53 of a last place, where rounding alone
+// instructions, and no division. Rounded, it is within 0.504 of a last place, where rounding alone
 // makes 0.5. Derivatives are not shortened: their sums, the gradient of a bias, are fp32.
 #pragma once
 #include "../engine/activation_kinds.h"

@@ -91,7 +91,7 @@ TEST(gelu_and_its_derivative_keep_1e_minus_7_far_below_zero) {
   }
 }
 
-TEST(gelu_in_bfloat16_rounds_to_within_0_53_of_a_last_place) {
+TEST(gelu_in_bfloat16_rounds_to_within_0_505_of_a_last_place) {
   // All bfloat16 numbers from -5 to 16 but those near the denormal ones.
   std::vector<double> points;
   for (double x = 1e-36; x < 16; x = std::fmax(x * (1 + 1.0 / 256), 1e-36)) {
@@ -106,7 +106,7 @@ TEST(gelu_in_bfloat16_rounds_to_within_0_53_of_a_last_place) {
     const double want = activation(0, x.at(i));
     worst = std::fmax(worst, std::fabs(y.at(i) - want) / std::ldexp(1, std::ilogb(want) - 7));
   }
-  EXPECT(worst < 0.53);
+  EXPECT(worst < 0.505);
 }
 
 TEST(tanh_and_sigmoid_are_within_3_units_in_the_last_place) {
