@@ -10,6 +10,7 @@ import {
   type FinetuneStep,
   finetune,
 } from '../tasks/index.js'
+import { addRecipeOptions } from './common-options.js'
 import { readConfigFile } from './config-file.js'
 import { formatCount, formatDuration } from './format.js'
 import { interruptible } from './interrupt.js'
@@ -42,18 +43,6 @@ export function addFinetuneCommand(program: Command): void {
     .option('--layerwise-decay <x>', 'factor of the rate from one layer to the one below', parseNumber)
     .option('--weight-decay <x>', 'decoupled decay of weights', parseNumber)
     .option('--warmup-fraction <x>', 'part of the steps over which the rate rises', parseFraction)
-    .addOption(
-      new Option('--optimizer <form>', 'AdamW without or with bias correction').choices([
-        'original',
-        'pytorch',
-      ]),
-    )
-    .addOption(
-      new Option('--schedule <form>', 'warmup times decay, or warmup then decay').choices([
-        'original',
-        'linear',
-      ]),
-    )
     .option('--max-gradient-norm <x>', 'global norm that gradients are clipped to; 0: not', parseNumber)
     .option('--seed <n>', 'seed of everything random', parseWhole)
     .option('--seeds <n>', 'runs with as many seeds; the median is reported, the best kept', parsePositive)
@@ -62,7 +51,7 @@ export function addFinetuneCommand(program: Command): void {
     .option('--log-every <n>', 'steps between rows of metrics', parsePositive)
     .option('--save-every <n>', 'steps between checkpoints', parsePositive)
     .option('--fresh', 'start over in a folder that holds a run')
-  addTaskOptions(command).option('--json', 'JSON lines on standard output').action(run)
+  addTaskOptions(addRecipeOptions(command)).option('--json', 'JSON lines on standard output').action(run)
 }
 
 const required = { task: '--task NAME', train: '--train FILE', output: '--output DIR' } as const

@@ -195,7 +195,7 @@ const made = taskOptions.map((entry) => {
   return { ...entry, option }
 })
 
-export function addTaskOptions(command: Command): Command {
+export function addPipelineOptions(command: Command): Command {
   for (const { option } of made) command.addOption(option)
   return command
 }

@@ -6,9 +6,10 @@ import { type PipelineOptions, pipeline, pipelineTaskOf } from '../pipelines/ind
 import { pipelineNames, taskOfName } from '../pipelines/tasks.js'
 import { type ErrorCode, VoltaicError } from '../runtime/errors.js'
 import { ioError } from '../runtime/mapped-file.js'
+import { addDeviceOptions } from './common-options.js'
 import { inputLines } from './input-lines.js'
 import { parsePositive } from './parse.js'
-import { addTaskOptions, callOptions } from './predict-options.js'
+import { addPipelineOptions, callOptions } from './predict-options.js'
 import { predictor, type Row } from './predict-rows.js'
 
 interface Options extends Pick<PipelineOptions, 'device' | 'precision' | 'threads' | 'batchTokens'> {
@@ -37,10 +38,7 @@ export function addPredictCommand(program: Command): void {
     )
     .option('--strict', 'end at the first line that cannot be answered')
     .option('--batch-tokens <n>', 'tokens of a forward pass at most', parsePositive)
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N')
-    .addOption(new Option('--precision <kind>', 'arithmetic of products').choices(['auto', 'fp32', 'bf16']))
-    .option('--threads <n>', 'CPU threads; never changes a result', parsePositive)
-  addTaskOptions(command).action(predict)
+  addPipelineOptions(addDeviceOptions(command)).action(predict)
 }
 
 async function readWhole(file: string): Promise<string> {

@@ -10,6 +10,7 @@ import {
   pretrain,
 } from '../training/index.js'
 import { pretrainOptionNames } from '../training/options.js'
+import { addDeviceOptions, addRecipeOptions } from './common-options.js'
 import { readConfigFile } from './config-file.js'
 import { formatBytes, formatCount, formatDuration } from './format.js'
 import { interruptible } from './interrupt.js'
@@ -26,7 +27,7 @@ type Options = Partial<Omit<PretrainOptions, 'from' | 'languages'>> & {
 }
 
 export function addPretrainCommand(program: Command): void {
-  program
+  const command = program
     .command('pretrain')
     .description('pre-train a generator and a discriminator on text; run it again to go on')
     .argument(
@@ -66,18 +67,6 @@ export function addPretrainCommand(program: Command): void {
     .option('--learning-rate <x>', 'peak learning rate', parseNumber)
     .option('--warmup-steps <n>', 'steps over which the rate rises', parseWhole)
     .addOption(
-      new Option('--optimizer <form>', 'AdamW without or with bias correction').choices([
-        'original',
-        'pytorch',
-      ]),
-    )
-    .addOption(
-      new Option('--schedule <form>', 'warmup times decay, or warmup then decay').choices([
-        'original',
-        'linear',
-      ]),
-    )
-    .addOption(
       new Option('--training <kind>', 'both models together, or one after the other').choices([
         'joint',
         'two-stage',
@@ -101,9 +90,7 @@ export function addPretrainCommand(program: Command): void {
     .option('--keep <n>', 'checkpoints kept', parsePositive)
     .option('--fresh', 'start over in a folder that holds a run')
     .option('--seed <n>', 'seed of everything random', parseWhole)
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N')
-    .addOption(new Option('--precision <kind>', 'arithmetic of products').choices(['auto', 'fp32', 'bf16']))
-    .option('--threads <n>', 'CPU threads; never changes a result', parsePositive)
+  addDeviceOptions(addRecipeOptions(command))
     .option('--tune', "CUDA: time the matmul library's algorithms and keep the fastest")
     .option('--json', 'JSON lines on standard output')
     .action(run)

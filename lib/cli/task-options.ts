@@ -1,11 +1,12 @@
 /** The options that commands about tasks share, and what they show of the tasks' files. */
 import { type Command, Option } from 'commander'
 import type { FileReport, TaskExamples } from '../tasks/index.js'
+import { addDeviceOptions } from './common-options.js'
 import { parseNumber, parsePositive, parseWhole } from './parse.js'
 
 /** Adds what says how files are read, what a task is told, and where it computes. */
 export function addTaskOptions(command: Command): Command {
-  return command
+  const described = command
     .option('--text-column <name>', 'column of the texts (default: by the header)')
     .option('--pair-column <name>', 'column of the second texts (default: by the header)')
     .option('--label-column <name>', 'column of the labels (default: by the header)')
@@ -21,9 +22,7 @@ export function addTaskOptions(command: Command): Command {
     .option('--in-scope-recall <x>', 'classification: part of the texts in scope to keep', parseNumber)
     .option('--label-all-pieces', 'tagging: learn from all pieces of a word, not from the first alone')
     .addOption(new Option('--head <form>', 'question answering').choices(['huggingface', 'original']))
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N')
-    .addOption(new Option('--precision <kind>', 'arithmetic of products').choices(['auto', 'fp32', 'bf16']))
-    .option('--threads <n>', 'CPU threads; never changes a result', parsePositive)
+  return addDeviceOptions(described)
 }
 
 const mostShown = 3
