@@ -20,7 +20,7 @@ export interface TaggedSentences {
 }
 
 /** More words than any sentence or document has; a file without a blank line is one of another kind. */
-const mostWords = 100_000
+const mostWords = 50_000
 
 /** A word with its tag, if it has one; undefined for a line to pass over; or the problem with the line. */
 type WordLine =

@@ -101,7 +101,7 @@ function exampleOf(value: unknown, { title, context, unit }: Paragraph): SquadEx
 }
 
 /** With more, the file is of another kind, and the report would fill the memory. */
-const mostSkipped = 100_000
+const mostSkipped = 10_000
 
 /** The questions of a file as they come, and what was wrong with others. */
 class Questions {

@@ -10,6 +10,21 @@ export interface Cost {
   readonly megabytes: number
 }
 
+/**
+ * What a refusal may cost. The project's bound is a second of processor time, and the dearest file here was measured at 0.7; tests
+ * admit five, since a slow core that other processes share takes some times as long, and work without a bound takes minutes.
+ */
+const most = { seconds: 5, megabytes: 200 }
+
+export function checkCost(
+  t: { ok(value: unknown, message: string): unknown },
+  { seconds, megabytes }: Pick<Cost, 'seconds' | 'megabytes'>,
+  what: string,
+): void {
+  t.ok(seconds < most.seconds, `${what}: ${seconds} s`)
+  t.ok(megabytes < most.megabytes, `${what}: ${megabytes} MB`)
+}
+
 const program = `
 import { readFileSync, writeFileSync } from 'node:fs'
 const [url, name, ...args] = process.argv.slice(1)

@@ -1,9 +1,9 @@
-/** Hostile task files: refused with the file and the place, within a second of processor time and 200 MB (the project's bounds). */
+/** Hostile task files: refused with the file and the place, before they cost time or memory. */
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
-import { costOf } from '../helpers/cost.js'
+import { checkCost, costOf } from '../helpers/cost.js'
 
 t.setTimeout(120_000)
 const mebibyte = 2 ** 20
@@ -37,7 +37,7 @@ const cases: readonly [reader: Reader, name: string, bytes: () => Buffer | strin
   ],
   ['readSquad', 'wide.json', () => fill('{},', 90 * mebibyte, '{"x":[ '), /the file: not JSON/],
   ['readSquad', 'string.json', () => fill('a', 90 * mebibyte, '{"data":"'), /the end of a string/],
-  ['readSquad', 'keys.json', manyKeys, /more than 100000 malformed questions/],
+  ['readSquad', 'keys.json', manyKeys, /more than 10000 malformed questions/],
   ['readSquad', 'bomb.json.gz', () => packed(fill('{"a":', 100 * mebibyte)), /more than 96 MiB/],
   ['readTaskFile', 'line.tsv', () => fill('a', 90 * mebibyte), /line\.tsv:1: a line of more than 1 MiB/],
   ['readTaskFile', 'line.tsv.gz', () => packed(fill('a', 90 * mebibyte)), /:1: a line of more than 1 MiB/],
@@ -45,7 +45,7 @@ const cases: readonly [reader: Reader, name: string, bytes: () => Buffer | strin
   ['readTaskFile', 'quotes.csv', () => longLines('"'), /quotes\.csv:1: a quote opens field 1 and goes on/],
   ['readTaskFile', 'nul.tsv', () => fill('\0', 90 * mebibyte, 'a\tb\nc'), /nul\.tsv:2: a NUL character/],
   ['readConll', 'spaces.conll', () => longLines('a '), /line 1: more than 1000 columns/],
-  ['readConll', 'endless.conll', () => fill('a O\n', 15 * mebibyte), /line 100001: .*blank line/],
+  ['readConll', 'endless.conll', () => fill('a O\n', 15 * mebibyte), /line 50001: .*blank line/],
   ['readConllu', 'tabs.conllu', () => longLines('a\t'), /line 1: 1000 columns/],
   [
     'readTaskFile',
@@ -64,7 +64,6 @@ t.test('are refused before they cost anything', async (t) => {
     rmSync(path)
     t.match(cost, { code: 'ERR_FORMAT', message }, name)
     t.ok(cost.message.includes(name), `${name}: named in the message`)
-    t.ok(cost.seconds < 1, `${name}: ${cost.seconds} s`)
-    t.ok(cost.megabytes < 200, `${name}: ${cost.megabytes} MB`)
+    checkCost(t, cost, name)
   }
 })

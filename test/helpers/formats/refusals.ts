@@ -1,11 +1,12 @@
 /** A hostile file must be refused before it has cost anything. */
+import { checkCost } from '../cost.js'
 
 interface Checks {
   ok(value: unknown, message: string): unknown
   match(value: unknown, pattern: unknown, message: string): unknown
 }
 
-/** ERR_FORMAT with this message, within a second of processor time (another process may hold the machine) and 200 MB. */
+/** ERR_FORMAT with this message, at the cost that a refusal may have. */
 export function refusesCheaply(t: Checks, open: () => void, message: RegExp, what: string): void {
   const before = process.memoryUsage.rss()
   const start = process.cpuUsage()
@@ -18,6 +19,5 @@ export function refusesCheaply(t: Checks, open: () => void, message: RegExp, wha
   const { user, system } = process.cpuUsage(start)
   const seconds = (user + system) / 1e6
   t.match(thrown, { code: 'ERR_FORMAT', message }, what)
-  t.ok(seconds < 1, `${what}: ${seconds} s`)
-  t.ok(process.memoryUsage.rss() - before < 200e6, `${what}: memory`)
+  checkCost(t, { seconds, megabytes: (process.memoryUsage.rss() - before) / 1e6 }, what)
 }
