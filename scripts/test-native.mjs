@@ -77,6 +77,7 @@ const sum = { passed: 0, failed: 0, skipped: 0 }
 function runOne({ name, backend, command, args = rest, env }) {
   return new Promise((resolve) => {
     let output = ''
+    const begin = performance.now()
     const child = spawn(
       command ?? join(folder, 'voltaic_tests'),
       [...(backend ? ['--backend', backend] : []), ...args],
@@ -90,7 +91,7 @@ function runOne({ name, backend, command, args = rest, env }) {
         output += piece
       })
     child.on('close', (status, signal) => {
-      console.log(`# ${name}`)
+      console.log(`# ${name}, ${((performance.now() - begin) / 1000).toFixed(0)} s`)
       process.stdout.write(output)
       const line = [...output.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1)
       if (!line || (status !== 0 && line[2] === '0')) {
