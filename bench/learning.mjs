@@ -1,7 +1,8 @@
 // npm run bench:learning -- --model DIR --data DIR [--tasks NAME,...] [--seeds N] [--output DIR] [--json FILE] [--write FILE]
 //
-// What pre-training is worth: each task fine-tuned from a pre-trained model and from random weights of the same size and vocabulary,
-// several seeds of each, as a table of medians with their spread. The data folder is laid out as the table of tasks below says.
+// What pre-training is worth: each task fine-tuned from a pre-trained model and from random weights of the same configuration and
+// vocabulary, both with a dropout of 0.1, several seeds of each, as a table of medians with their spread. The data folder is laid
+// out as the table of tasks below says.
 // Finished runs are taken from the output folder, so that the bench can be stopped and started again.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -65,7 +66,6 @@ const { values } = parseArgs({
     data: { type: 'string' },
     tasks: { type: 'string' },
     seeds: { type: 'string', default: '3' },
-    size: { type: 'string', default: 'tiny' },
     output: { type: 'string', default: 'learning' },
     json: { type: 'string' },
     write: { type: 'string' },
@@ -84,10 +84,16 @@ async function learn({ name, options, metric, scale = 100 }, from) {
   const files = Object.fromEntries(
     ['train', 'validation'].map((file) => [file, join(values.data, options[file])]),
   )
-  const weights =
-    from === 'pretrained' ? { model: values.model } : { fromScratch: values.size, vocab: values.model }
+  const weights = from === 'pretrained' ? { model: values.model } : { fromScratch: values.model }
   const begin = performance.now()
-  const run = finetune({ ...options, ...files, ...weights, output, seeds: Number(values.seeds) })
+  const run = finetune({
+    ...options,
+    ...files,
+    ...weights,
+    dropout: 0.1,
+    output,
+    seeds: Number(values.seeds),
+  })
   let next = await run.next()
   while (!next.done) next = await run.next()
   const { runs, validation } = next.value

@@ -24,6 +24,10 @@ export function addEvaluateCommand(program: Command): void {
       "a task's name, or minimal-pairs (default: the one that the model was fine-tuned for)",
     )
     .option('--output <file>', 'where the predictions are written, as JSON lines')
+    .option(
+      '--official <file>',
+      "where they are written as the task's own evaluation script reads them (SQuAD)",
+    )
   addTaskOptions(command).option('--json', 'the result as JSON on standard output').action(run)
 }
 
@@ -53,7 +57,8 @@ async function run({ json = false, ...given }: Options, command: Command): Promi
         `${task}, ${examples.toLocaleString('en-US')} examples\n${describeMetrics(metrics)}\n`,
       )
       if (report !== '') process.stdout.write(`\n${report.trimEnd()}\n`)
-      if (options.output !== undefined) progress.log(`predictions ${options.output}`)
+      for (const file of [options.output, options.official])
+        if (file !== undefined) progress.log(`predictions ${file}`)
     } finally {
       progress.done()
     }

@@ -1,7 +1,6 @@
 /** `voltaic finetune`: options to `finetune()`, its events and steps to lines. */
 import { join } from 'node:path'
-import { type Command, Option } from 'commander'
-import { sizeNames } from '../electra/index.js'
+import type { Command } from 'commander'
 import { finetuneOptionNames } from '../tasks/finetune-options.js'
 import {
   type FinetuneEvent,
@@ -25,9 +24,7 @@ export function addFinetuneCommand(program: Command): void {
     .command('finetune')
     .description('fine-tune a model on a task; run it again to go on')
     .option('--model <dir>', 'a model folder, or a name on the hub')
-    .addOption(
-      new Option('--from-scratch <size>', 'random weights instead of a model').choices([...sizeNames]),
-    )
+    .option('--from-scratch <size>', 'random weights instead of a model: of a size, or like another model')
     .option('--vocab <file>', 'with --from-scratch: vocab.txt, tokenizer.json, or a folder with one')
     .option('--task <name>', "a task's name, such as text-classification, sst-2, squad")
     .option('--train <file>', 'the file to learn from')
@@ -41,6 +38,7 @@ export function addFinetuneCommand(program: Command): void {
     .option('--batch-size <n>', 'sequences of an update', parsePositive)
     .option('--learning-rate <x>', 'peak learning rate', parseNumber)
     .option('--layerwise-decay <x>', 'factor of the rate from one layer to the one below', parseNumber)
+    .option('--dropout <x>', "instead of the dropout in the model's configuration", parseNumber)
     .option('--weight-decay <x>', 'decoupled decay of weights', parseNumber)
     .option('--warmup-fraction <x>', 'part of the steps over which the rate rises', parseFraction)
     .option('--max-gradient-norm <x>', 'global norm that gradients are clipped to; 0: not', parseNumber)

@@ -1,7 +1,7 @@
 /** `voltaic pretrain`: options to `pretrain()`, its events and steps to lines. */
 import { type Command, Option } from 'commander'
 import type { CorpusWarning } from '../data/index.js'
-import { sizeNames } from '../electra/sizes.js'
+import { initializations, sizeNames } from '../electra/index.js'
 import {
   type PretrainEvent,
   type PretrainOptions,
@@ -71,6 +71,12 @@ export function addPretrainCommand(program: Command): void {
         'joint',
         'two-stage',
       ]),
+    )
+    .addOption(
+      new Option(
+        '--initialization <style>',
+        'first values; sinusoidal: a position table of waves, for short runs',
+      ).choices([...initializations]),
     )
     .option(
       '--generator-size <x>',

@@ -1,6 +1,6 @@
 /** The embedding block: word, position and token-type tables, LayerNorm and dropout. */
 import type { ElectraConfig } from '../formats/electra-config.js'
-import { Embedding, LayerNorm, Module } from '../nn/index.js'
+import { Embedding, type Initializer, LayerNorm, Module } from '../nn/index.js'
 import type { Device } from '../runtime/index.js'
 import { type Dropout, embeddingBlock, type Tensor } from '../tensor/index.js'
 import type { DeviceBatch } from './batch.js'
@@ -31,11 +31,11 @@ export class ElectraEmbeddings extends Module {
   constructor(config: ElectraConfig, { device, initializers }: EmbeddingsOptions) {
     super()
     const width = config.embeddingSize
-    const table = (rows: number, initializer = initializers.table): Embedding =>
+    const table = (rows: number, initializer: Initializer): Embedding =>
       new Embedding({ rows, width, device, initializer })
     this.wordEmbeddings = table(config.vocabSize, initializers.wordTable)
-    this.positionEmbeddings = table(config.maxPositionEmbeddings)
-    this.tokenTypeEmbeddings = table(config.typeVocabSize)
+    this.positionEmbeddings = table(config.maxPositionEmbeddings, initializers.positionTable)
+    this.tokenTypeEmbeddings = table(config.typeVocabSize, initializers.typeTable)
     this.layerNorm = new LayerNorm({ width, epsilon: config.layerNormEps, device })
   }
 

@@ -43,7 +43,7 @@ export {
   type TokenClassificationOutput,
   type TokenLabels,
 } from './for-token-classification.js'
-export { type Initialization, initializeByName } from './initialization.js'
+export { type Initialization, initializations, initializeByName } from './initialization.js'
 export {
   ElectraForJointPreTraining,
   type GivenCorruption,

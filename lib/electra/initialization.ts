@@ -1,7 +1,8 @@
 /**
  * First values of the weights. 'original' is what the authors' code does: a truncated normal for tables, encoder and the heads'
- * hidden layers, Glorot's uniform for the embedding projection and every output layer. 'huggingface': a normal for all, and a zero
- * row for the padding token.
+ * hidden layers, Glorot's uniform for the embedding projection and every output layer. 'sinusoidal': the same, but the position table
+ * begins as waves, so that neighbours are told apart from the first step. 'huggingface': a normal for all, and a zero row for the
+ * padding token.
  */
 import type { ElectraConfig } from '../formats/electra-config.js'
 import {
@@ -10,13 +11,15 @@ import {
   type Module,
   normalInitializer,
   parameterNames,
+  sinusoidalInitializer,
   truncatedNormalInitializer,
 } from '../nn/index.js'
 import { run, VoltaicError } from '../runtime/index.js'
 import { RandomState, zeros } from '../tensor/index.js'
 import { tensorValue } from '../tensor/tensor.js'
 
-export type Initialization = 'original' | 'huggingface'
+export const initializations = ['original', 'sinusoidal', 'huggingface'] as const
+export type Initialization = (typeof initializations)[number]
 
 function withZeroRow(initializer: Initializer, row: number): Initializer {
   return (parameter, random) => {
@@ -33,7 +36,8 @@ function withZeroRow(initializer: Initializer, row: number): Initializer {
  */
 export class FirstValues {
   readonly wordTable: Initializer
-  readonly table: Initializer
+  readonly positionTable: Initializer
+  readonly typeTable: Initializer
   readonly hidden: Initializer
   readonly projection: Initializer
   readonly output: Initializer
@@ -48,7 +52,7 @@ export class FirstValues {
       (parameter, random) => {
         if (!this.deferred) initializer(parameter, random)
       }
-    if (style === 'original') {
+    if (style === 'original' || style === 'sinusoidal') {
       this.hidden = unlessDeferred(truncatedNormalInitializer({ std }))
       this.output = unlessDeferred(glorotUniformInitializer)
       this.wordTable = this.hidden
@@ -62,10 +66,12 @@ export class FirstValues {
     } else {
       throw new VoltaicError(
         'ERR_ARGUMENT',
-        `initialization is ${JSON.stringify(style)}; expected 'original' or 'huggingface'`,
+        `initialization is ${JSON.stringify(style)}; expected 'original', 'sinusoidal' or 'huggingface'`,
       )
     }
-    this.table = this.hidden
+    this.positionTable =
+      style === 'sinusoidal' ? unlessDeferred(sinusoidalInitializer({ amplitude: std })) : this.hidden
+    this.typeTable = this.hidden
   }
 }
 

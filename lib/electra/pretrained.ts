@@ -2,7 +2,7 @@
  * What every model has in common: its configuration, device and precision; loading from model folders and saving to them; and the
  * rule when a forward pass is put on the tape.
  */
-import { defineElectraConfig, type ElectraConfig } from '../formats/electra-config.js'
+import { type ElectraConfig, overrideElectraConfig } from '../formats/electra-config.js'
 import { type HubOptions, resolveModelFolder } from '../formats/hub.js'
 import { readModelFolder, writeModelFolder } from '../formats/model-folder.js'
 import { writeOnnx } from '../formats/onnx.js'
@@ -88,17 +88,6 @@ const bodyName = /^(electra\.)?(embeddings|embeddings_project|encoder)\./
 function list(names: readonly string[]): string {
   const shown = names.slice(0, 6).join(', ')
   return names.length > 6 ? `${shown} and ${names.length - 6} more` : shown
-}
-
-function overridden(config: ElectraConfig, changes: Partial<ElectraConfig> | undefined): ElectraConfig {
-  if (changes === undefined) return config
-  const { id2label, label2id, numLabels, ...rest } = config
-  const labels =
-    changes.numLabels === undefined && changes.id2label === undefined && changes.label2id === undefined
-      ? { id2label, label2id }
-      : {}
-  const kept = changes.numLabels === undefined && changes.id2label === undefined ? { numLabels } : {}
-  return defineElectraConfig({ ...rest, ...labels, ...kept, ...changes })
 }
 
 export abstract class ElectraPreTrainedModel extends Module {
@@ -189,7 +178,7 @@ export abstract class ElectraPreTrainedModel extends Module {
     const { config: changes, initialization, newHead = false, precision, seed } = options
     const folder = await resolveModelFolder(nameOrFolder, ['model'], options)
     using source = readModelFolder(folder)
-    const config = overridden(source.config, changes)
+    const config = overrideElectraConfig(source.config, changes)
     const device =
       typeof options.device === 'object' ? options.device : resolveDevice(options.device ?? 'auto')
     const context = {

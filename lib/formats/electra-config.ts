@@ -298,6 +298,21 @@ function hasDefaultLabels({ numLabels, id2label, label2id }: ElectraConfig): boo
   return numLabels === 2 && defaultLabels(2).every(isDefault)
 }
 
+/** A configuration with changes; other labels replace all that was said of the old ones. */
+export function overrideElectraConfig(
+  config: ElectraConfig,
+  changes: Partial<ElectraConfig> | undefined,
+): ElectraConfig {
+  if (changes === undefined) return config
+  const { id2label, label2id, numLabels, ...rest } = config
+  const labels =
+    changes.numLabels === undefined && changes.id2label === undefined && changes.label2id === undefined
+      ? { id2label, label2id }
+      : {}
+  const kept = changes.numLabels === undefined && changes.id2label === undefined ? { numLabels } : {}
+  return defineElectraConfig({ ...rest, ...labels, ...kept, ...changes })
+}
+
 /**
  * The members of config.json, keys in code-point order. As the ecosystem does, labels and `tie_word_embeddings` are left out
  * where they are the defaults, and so is a `problem_type` that is not set.

@@ -6,6 +6,7 @@ export {
   type Initializer,
   normalInitializer,
   onesInitializer,
+  sinusoidalInitializer,
   truncatedNormalInitializer,
   zerosInitializer,
 } from './initializers.js'

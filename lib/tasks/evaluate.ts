@@ -9,6 +9,7 @@ import { VoltaicError } from '../runtime/errors.js'
 import { type Device, type DeviceName, setThreads } from '../runtime/index.js'
 import { makeFolder } from '../runtime/make-folder.js'
 import { loadTokenizer } from '../text/index.js'
+import { refuse } from '../training/option-checks.js'
 import { labelNamesOfTask, readTaskExamples } from './finetune-data.js'
 import { kindOptionsOf, type TaskKindOptions, taskKind, taskNames } from './kinds.js'
 import { outputsOf, predictionLines } from './predictions.js'
@@ -23,6 +24,8 @@ export interface EvaluateOptions extends TaskKindOptions {
   readonly data: string
   /** Where the predictions are written, as JSON Lines. Default: nowhere. */
   readonly output?: string | undefined
+  /** Where they are written as the task's own evaluation script reads them: SQuAD's. Default: nowhere. */
+  readonly official?: string | undefined
   /** Tokens of a sequence at most. Default: the task's, or the model's positions where they are fewer. */
   readonly maxLength?: number | undefined
   /** Tokens that windows of a long text share. Default: the task's. */
@@ -91,7 +94,7 @@ export function taskNameOf(config: ElectraConfig): string {
  * model knows; ERR_ABORTED after `signal`
  */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { model: source, data: file, output, stride, strict = false, threads } = options
+  const { model: source, data: file, output, official, stride, strict = false, threads } = options
   const { textColumn, pairColumn, labelColumn } = options
   if (threads !== undefined) setThreads(threads)
   const folder = await resolveModelFolder(source)
@@ -100,6 +103,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const kind =
     typeof name === 'object' ? name : taskKind(name, { ...kindOptionsOf(config), ...given(options) })
   const task = kind.restore(config)
+  if (official !== undefined && task.official === undefined)
+    refuse('official', official, `nothing for ${task.name}: it has no file format of its own`)
   const maxLength = options.maxLength ?? Math.min(kind.defaults.maxLength, config.maxPositionEmbeddings)
   const columns = { textColumn, pairColumn, labelColumn }
   const labelNames = labelNamesOfTask(task)
@@ -114,9 +119,14 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     const features = task.features(examples, tokenizer, { maxLength, stride, training: false })
     const outputs = await outputsOf(task, model, features, { signal, onProgress })
     const predictions = task.decode(examples, features, outputs)
-    if (output !== undefined) {
-      makeFolder(dirname(output))
-      await writeFileAtomically(output, predictionLines(task, examples, predictions))
+    const files: [string | undefined, () => string | undefined][] = [
+      [output, () => predictionLines(task, examples, predictions)],
+      [official, () => task.official?.(examples, predictions)],
+    ]
+    for (const [path, content] of files) {
+      if (path === undefined) continue
+      makeFolder(dirname(path))
+      await writeFileAtomically(path, content() ?? '')
     }
     return {
       task: typeof name === 'object' ? name.name : name,

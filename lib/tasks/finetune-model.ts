@@ -1,12 +1,20 @@
 /** The model that a run starts from: a folder's weights under the task's head, or random ones. */
 import { crc32 } from 'node:zlib'
-import { configOfSize, ElectraPreTrainedModel, type Precision, type SizeName } from '../electra/index.js'
-import type { ElectraConfig } from '../formats/electra-config.js'
+import { hashPlainData } from '../data/hash.js'
+import {
+  configOfSize,
+  ElectraPreTrainedModel,
+  type Precision,
+  type SizeName,
+  sizeNames,
+} from '../electra/index.js'
+import { type ElectraConfig, electraConfigToJson, overrideElectraConfig } from '../formats/electra-config.js'
 import { resolveModelFolder } from '../formats/hub.js'
-import { readModelFolder } from '../formats/model-folder.js'
+import { readModelConfig, readModelFolder } from '../formats/model-folder.js'
 import { VoltaicError } from '../runtime/errors.js'
 import type { Device } from '../runtime/index.js'
 import { loadTokenizer, type Tokenizer } from '../text/index.js'
+import { refuse } from '../training/option-checks.js'
 import type { ModelOrigin } from './finetune-options.js'
 import type { Task } from './task.js'
 
@@ -14,17 +22,10 @@ import type { Task } from './task.js'
 export interface OpenedOrigin {
   /** For the run's record: the same weights, the same name. */
   readonly fingerprint: string
-  readonly place: { readonly folder: string } | { readonly size: SizeName }
+  /** Of the weights; undefined for random ones. */
+  readonly folder: string | undefined
   readonly config: ElectraConfig
   readonly tokenizer: Tokenizer
-}
-
-function randomConfig(
-  size: SizeName,
-  { vocabularySize: vocabSize, padTokenId }: Tokenizer,
-  head: Partial<ElectraConfig> = {},
-): ElectraConfig {
-  return configOfSize(size, { ...head, vocabSize, padTokenId })
 }
 
 /** CRC-32 over all weights, in the order of their names. */
@@ -35,15 +36,28 @@ function fingerprintOf(folder: string): { readonly config: ElectraConfig; readon
   return { config: source.config, fingerprint: `weights ${sum.toString(16).padStart(8, '0')}` }
 }
 
+/** A configuration without what a task it served has written into it. */
+function withoutTask(config: ElectraConfig): ElectraConfig {
+  return overrideElectraConfig(config, { numLabels: 2, problemType: null, architectures: [] })
+}
+
+async function openRandom(like: string, vocab: string | undefined): Promise<OpenedOrigin> {
+  const size = sizeNames.find((name) => name === like) as SizeName | undefined
+  if (size !== undefined && vocab === undefined)
+    refuse('vocab', vocab, 'a vocabulary file or folder, for random weights of a size')
+  const folder = size === undefined ? await resolveModelFolder(like) : ''
+  const given = size === undefined ? withoutTask(readModelConfig(folder)) : configOfSize(size)
+  const tokenizer = await loadTokenizer(vocab ?? folder)
+  const { vocabularySize: vocabSize, padTokenId } = tokenizer
+  const config = overrideElectraConfig(given, { vocabSize, padTokenId })
+  const name = size ?? hashPlainData(electraConfigToJson(config)).slice(0, 12)
+  return { fingerprint: `random ${name}`, folder: undefined, config, tokenizer }
+}
+
 /** @throws ERR_IO, ERR_FORMAT, ERR_CONFIG for a model or vocabulary that cannot be read, or that do not belong together */
 export async function openOrigin(origin: ModelOrigin): Promise<OpenedOrigin> {
-  if ('size' in origin) {
-    const tokenizer = await loadTokenizer(origin.vocab)
-    const { size } = origin
-    const config = randomConfig(size, tokenizer)
-    return { fingerprint: `random ${size}`, place: { size }, config, tokenizer }
-  }
-  const folder = await resolveModelFolder(origin.folder)
+  if ('like' in origin) return openRandom(origin.like, origin.vocab)
+  const folder = await resolveModelFolder(origin.model)
   const tokenizer = await loadTokenizer(folder)
   const { config, fingerprint } = fingerprintOf(folder)
   if (tokenizer.vocabularySize > config.vocabSize)
@@ -52,20 +66,31 @@ export async function openOrigin(origin: ModelOrigin): Promise<OpenedOrigin> {
       `${folder}: the tokenizer has ${tokenizer.vocabularySize} tokens and the model ${config.vocabSize}; ` +
         'use the vocabulary that the model was trained with',
     )
-  return { fingerprint, place: { folder }, config, tokenizer }
+  return { fingerprint, folder, config, tokenizer }
+}
+
+export interface BuildOptions {
+  readonly device: Device
+  readonly precision: Precision
+  readonly seed: number
+  /** Default: the configuration's. */
+  readonly dropout: number | undefined
 }
 
 /** The model with the task's head, whose first values follow from the seed. */
 export async function buildModel(
-  origin: OpenedOrigin,
+  { folder, config }: OpenedOrigin,
   task: Task,
-  options: { readonly device: Device; readonly precision: Precision; readonly seed: number },
+  { dropout, ...options }: BuildOptions,
 ): Promise<ElectraPreTrainedModel> {
-  const { place, tokenizer } = origin
-  if ('size' in place) return new task.model(randomConfig(place.size, tokenizer, task.config), options)
-  return ElectraPreTrainedModel.fromPretrained.call(task.model, place.folder, {
+  const changes = {
+    ...task.config,
+    ...(dropout !== undefined && { hiddenDropoutProb: dropout, attentionProbsDropoutProb: dropout }),
+  }
+  if (folder === undefined) return new task.model(overrideElectraConfig(config, changes), options)
+  return ElectraPreTrainedModel.fromPretrained.call(task.model, folder, {
     ...options,
-    config: task.config,
+    config: changes,
     newHead: true,
   })
 }

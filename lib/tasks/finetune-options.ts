@@ -1,6 +1,5 @@
 /** The options of fine-tuning: defaults by the model's size and by the task, and every check that needs neither model nor data. */
 import type { Precision, SizeName } from '../electra/index.js'
-import { sizeNames } from '../electra/index.js'
 import type { ElectraConfig } from '../formats/electra-config.js'
 import type { DeviceName } from '../runtime/index.js'
 import { flag, integer, oneOf, refuse, text, within } from '../training/option-checks.js'
@@ -11,9 +10,9 @@ import type { TaskKind } from './task.js'
 export interface FinetuneOptions extends TaskKindOptions {
   /** A model folder, or a name on the hub. */
   readonly model?: string | undefined
-  /** Instead of `model`: random weights of this size, with `vocab`. */
-  readonly fromScratch?: SizeName | undefined
-  /** With `fromScratch`: a vocab.txt or tokenizer.json, or a folder with one. */
+  /** Instead of `model`: random weights of this size, or of the configuration of a model's folder or name. */
+  readonly fromScratch?: SizeName | (string & {}) | undefined
+  /** With `fromScratch`: a vocab.txt or tokenizer.json, or a folder with one. Default: that of the model that `fromScratch` names. */
   readonly vocab?: string | undefined
   /** A task's name (`text-classification`, `sst-2`, `squad-v2`), or a task of your own. */
   readonly task: string | TaskKind
@@ -37,6 +36,8 @@ export interface FinetuneOptions extends TaskKindOptions {
   readonly learningRate?: number | undefined
   /** Factor of the learning rate from one layer to the one below. Default by size: 0.8, large 0.9. 1: none. */
   readonly layerwiseDecay?: number | undefined
+  /** Of hidden states and attention probabilities. Default: the model's configuration says. */
+  readonly dropout?: number | undefined
   /** Default 0. */
   readonly weightDecay?: number | undefined
   /** Part of the steps over which the rate rises. Default 0.1. */
@@ -103,6 +104,7 @@ export const finetuneOptionNames: readonly string[] = Object.keys({
   batchSize: true,
   learningRate: true,
   layerwiseDecay: true,
+  dropout: true,
   weightDecay: true,
   warmupFraction: true,
   maxLength: true,
@@ -127,8 +129,10 @@ export const finetuneOptionNames: readonly string[] = Object.keys({
   ...kindOptions,
 } satisfies Record<keyof FinetuneOptions, true>)
 
-/** Where the weights come from. */
-export type ModelOrigin = { readonly folder: string } | { readonly size: SizeName; readonly vocab: string }
+/** Where the weights come from: a model; or none, and a size or a model says what the new one looks like. */
+export type ModelOrigin =
+  | { readonly model: string }
+  | { readonly like: string; readonly vocab: string | undefined }
 
 /** The options, checked; what depends on model or data has no default yet. */
 export interface FinetuneSettings {
@@ -149,6 +153,7 @@ export interface FinetuneSettings {
   readonly batchSize: number
   readonly learningRate: number | undefined
   readonly layerwiseDecay: number | undefined
+  readonly dropout: number | undefined
   readonly weightDecay: number
   readonly warmupFraction: number
   readonly maxLength: number | undefined
@@ -181,14 +186,12 @@ function originOf({ model, fromScratch, vocab }: FinetuneOptions): ModelOrigin {
   if (model !== undefined && fromScratch !== undefined)
     refuse('fromScratch', fromScratch, `nothing beside a model (${model}): weights come from one of the two`)
   if (fromScratch !== undefined) {
-    const size = oneOf('fromScratch', fromScratch, sizeNames)
-    if (vocab === undefined) refuse('vocab', vocab, 'a vocabulary file or folder, for random weights')
-    return { size, vocab: text('vocab', vocab) }
+    return { like: text('fromScratch', fromScratch), vocab: optional(vocab, (value) => text('vocab', value)) }
   }
   if (vocab !== undefined) refuse('vocab', vocab, "nothing beside a model: the model's own tokenizer serves")
   if (model === undefined)
     refuse('model', model, 'a model folder or a name on the hub (or fromScratch, a size)')
-  return { folder: text('model', model) }
+  return { model: text('model', model) }
 }
 
 /** Fills in what does not depend on model or data, and checks. @throws ERR_CONFIG naming the option and what is expected */
@@ -215,6 +218,7 @@ export function resolveFinetuneOptions(options: FinetuneOptions): FinetuneSettin
     batchSize: integer('batchSize', options.batchSize ?? 32, 1),
     learningRate: optional(options.learningRate, (value) => within('learningRate', value, 0, 1)),
     layerwiseDecay: optional(options.layerwiseDecay, (value) => within('layerwiseDecay', value, 0.01, 1)),
+    dropout: optional(options.dropout, (value) => within('dropout', value, 0, 0.99)),
     weightDecay: within('weightDecay', options.weightDecay ?? 0, 0, 1),
     warmupFraction: within('warmupFraction', options.warmupFraction ?? 0.1, 0, 1),
     maxLength: optional(options.maxLength, (value) => integer('maxLength', value, 4)),

@@ -168,7 +168,12 @@ export class SeedRun {
     this.#hardware = resolveHardware({ ...settings, output: this.#output }, restored?.state, notes)
     const { device, precision, instructionSet } = this.#hardware
     await restoreMatmulChoices(device, false, restored?.state, notes)
-    const model = await buildModel(origin, data.task, { device, precision, seed: this.#seed })
+    const model = await buildModel(origin, data.task, {
+      device,
+      precision,
+      seed: this.#seed,
+      dropout: settings.dropout,
+    })
     this.#trainer = new FinetuneTrainer(model, data.task, settings, rates, this.#seed, this.#steps)
     if (restored !== undefined) this.#restore(restored)
     const resume = restored && { position: restored.state.metricsPosition }

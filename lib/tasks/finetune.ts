@@ -57,7 +57,7 @@ export async function* finetune(options: FinetuneRun): AsyncGenerator<FinetuneSt
   if (settings.device !== 'auto') resolveDevice(settings.device)
   if (settings.threads !== undefined) setThreads(settings.threads)
   const origin = await openOrigin(settings.origin)
-  requireOwnFolder(output, 'folder' in origin.place ? origin.place.folder : undefined)
+  requireOwnFolder(output, origin.folder)
   const maxLength = sequenceLength(settings, origin.config)
   const { files, task } = await readFinetuneFiles(settings)
   emit({
@@ -142,6 +142,7 @@ function identityOf(
     'batch size': settings.batchSize,
     'learning rate': rates.learningRate,
     'layer-wise decay': rates.layerwiseDecay,
+    ...(settings.dropout !== undefined && { dropout: settings.dropout }),
     'weight decay': settings.weightDecay,
     'warmup fraction': settings.warmupFraction,
     'sequence length': maxLength,

@@ -225,6 +225,10 @@ class QuestionAnswering implements AnswerTask {
     return { id, prediction_text: text, ...place, score, null_score: nullScore }
   }
 
+  official(examples: readonly SquadExample[], predictions: readonly AnswerPrediction[]): string {
+    return `${JSON.stringify(squadPredictions(examples, predictions))}\n`
+  }
+
   /** The threshold on the null score with the best F1. */
   calibrate(
     examples: readonly SquadExample[],

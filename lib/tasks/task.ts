@@ -98,6 +98,8 @@ export interface Task<Example = unknown, F extends Feature = Feature, Prediction
   report(examples: readonly Example[], predictions: readonly Prediction[]): string
   /** A line of the predictions file. */
   record(example: Example, prediction: Prediction): Readonly<Record<string, unknown>>
+  /** The predictions as the file that the task's own evaluation script reads, where it has one. */
+  official?(examples: readonly Example[], predictions: readonly Prediction[]): string
   /**
    * What the best model's validation outputs add to its configuration, such as a threshold; members of `extra` go beside those that
    * are there. The task that uses it is the one that `restore` makes of the configuration. Only where a task has something to

@@ -100,7 +100,7 @@ export class JointTrainer {
     const { settings, discriminator, generator, special, device, precision } = options
     this.#settings = settings
     this.device = device
-    const construct = { device, seed: settings.seed, precision }
+    const construct = { device, precision, seed: settings.seed, initialization: settings.initialization }
     this.#random = new RandomState(device, { seed: settings.seed })
     this.model = new ElectraForJointPreTraining(
       new ElectraForMaskedLM(generator, construct),

@@ -28,6 +28,8 @@ export function checkInitial(options: PretrainOptions, initial: InitialConfigs |
     refuse('size', options.size, 'nothing with from: its models have their size')
   if (options.generatorSize !== undefined && initial.generator !== undefined)
     refuse('generatorSize', options.generatorSize, 'nothing where from has a generator')
+  if (options.initialization !== undefined && initial.generator !== undefined)
+    refuse('initialization', options.initialization, 'nothing with from: its models have their weights')
   const fixed = Object.keys(options.model ?? {}).find((name) => !/DropoutProb$/.test(name))
   if (fixed !== undefined)
     refuse(

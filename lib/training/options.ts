@@ -1,7 +1,7 @@
 /** The options of pre-training: defaults by size, and every check that needs no data. */
 
 import { defaultLanguageExponent, type LanguageFiles } from '../data/index.js'
-import type { Precision } from '../electra/index.js'
+import { type Initialization, initializations, type Precision } from '../electra/index.js'
 import {
   configOfSize,
   defaultGeneratorSize,
@@ -63,6 +63,11 @@ export interface PretrainOptions {
   readonly schedule?: 'original' | 'linear' | undefined
   /** 'joint': generator and discriminator together; 'two-stage': the generator alone, then the discriminator. */
   readonly training?: 'joint' | 'two-stage' | undefined
+  /**
+   * First values of new models. 'sinusoidal': a position table of waves, with which short runs come to use the context much sooner.
+   * Default 'original'.
+   */
+  readonly initialization?: Initialization | undefined
   /** The generator's width as a fraction of the discriminator's. */
   readonly generatorSize?: number | undefined
   readonly maskProbability?: number | undefined
@@ -122,6 +127,7 @@ export const pretrainOptionNames: readonly string[] = Object.keys({
   optimizer: true,
   schedule: true,
   training: true,
+  initialization: true,
   generatorSize: true,
   maskProbability: true,
   discriminatorWeight: true,
@@ -170,6 +176,7 @@ export interface PretrainSettings {
   readonly optimizer: 'original' | 'pytorch'
   readonly schedule: 'original' | 'linear'
   readonly training: 'joint' | 'two-stage'
+  readonly initialization: Initialization
   readonly generatorSize: number
   readonly maskProbability: number
   readonly discriminatorWeight: number
@@ -295,6 +302,7 @@ export function resolvePretrainOptions(
     optimizer: oneOf('optimizer', options.optimizer ?? 'original', ['original', 'pytorch']),
     schedule: oneOf('schedule', options.schedule ?? 'original', ['original', 'linear']),
     training: oneOf('training', options.training ?? 'joint', ['joint', 'two-stage']),
+    initialization: oneOf('initialization', options.initialization ?? 'original', initializations),
     generatorSize: within(
       'generatorSize',
       options.generatorSize ?? (options.training === 'two-stage' ? 1 : defaultGeneratorSize(size)),

@@ -35,6 +35,7 @@ export function identityOf(
     accumulate: settings.accumulate,
     seed: settings.seed,
     'mask probability': settings.maskProbability,
+    ...(settings.initialization !== 'original' && { initialization: settings.initialization }),
     ...(settings.languages !== undefined && {
       languages: `${Object.keys(settings.languages).join(', ')} by ${settings.languageExponent}`,
     }),

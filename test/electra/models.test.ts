@@ -144,6 +144,23 @@ t.test('first values are drawn as the original and as Hugging Face draw them', a
     Array.from(value.dataSync().slice(0, 24)).some((x) => x !== 0),
     'and no other',
   )
+  const sinusoidal = new ElectraForPreTraining(config, { device, seed: 1, initialization: 'sinusoidal' })
+  const { wordEmbeddings, positionEmbeddings } = sinusoidal.electra.embeddings
+  t.same(
+    wordEmbeddings.weight.value.dataSync(),
+    original.electra.embeddings.wordEmbeddings.weight.value.dataSync(),
+    'sinusoidal: all but the positions as the original has them',
+  )
+  const [rows = 0, width = 0] = positionEmbeddings.weight.value.shape
+  const waves = Array.from({ length: rows * width }, (_, at) => {
+    const column = at % width
+    const angle = Math.floor(at / width) / 1000 ** (Math.floor(column / 2) / (width / 2))
+    return Math.fround(0.02 * (column % 2 === 0 ? Math.sin(angle) : Math.cos(angle)))
+  })
+  const table = positionEmbeddings.weight.value.dataSync()
+  // Half of 0.02's last place: the same doubles but for the order of their divisions.
+  const most = waves.reduce((most, wave, at) => Math.max(most, Math.abs(wave - (table[at] as number))), 0)
+  t.ok(most < 1e-9, `positions are waves: off by ${most}`)
   refuses(t, 'an unknown style', 'ERR_ARGUMENT', /initialization is "xavier"/, () => {
     new ElectraForPreTraining(config, { device, initialization: 'xavier' as never })
   })

@@ -2,7 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { defineElectraConfig, evaluate, taskKind, taskNameOf } from 'voltaic'
+import {
+  defineElectraConfig,
+  ElectraForQuestionAnswering,
+  evaluate,
+  loadTokenizer,
+  taskKind,
+  taskNameOf,
+} from 'voltaic'
 import { changedKind, smallFiles, smallRun, tune } from '../helpers/finetuning.js'
 
 t.setTimeout(120_000)
@@ -21,6 +28,27 @@ t.test('it gives what the run gave, with the same predictions', async (t) => {
   t.equal(found.report.trim(), result.report.trim())
   t.equal(progress.at(-1), 60)
   t.equal(readFileSync(output, 'utf8'), readFileSync(join(model, 'predictions.jsonl'), 'utf8'))
+})
+
+t.test("answers in the file that SQuAD's own scripts read", async (t) => {
+  const answering = join(folder, 'answering')
+  const random = await ElectraForQuestionAnswering.fromPretrained(files.model, { newHead: true, seed: 1 })
+  await random.savePretrained(answering)
+  random.dispose()
+  await (await loadTokenizer(files.model)).save(answering)
+  const context = 'a good film'
+  const qas = [{ id: 'q1', question: 'what film', answers: [{ text: 'good', answer_start: 2 }] }]
+  const data = join(folder, 'questions.json')
+  writeFileSync(data, JSON.stringify({ data: [{ paragraphs: [{ context, qas }] }] }))
+  const official = join(folder, 'new', 'official.json')
+  await evaluate({ ...common, model: answering, data, official })
+  const predictions = JSON.parse(readFileSync(official, 'utf8'))
+  t.same(Object.keys(predictions), ['q1'])
+  t.ok(predictions.q1 !== '' && context.includes(predictions.q1), `a part of the context: ${predictions.q1}`)
+  await t.rejects(evaluate({ ...common, official }), {
+    code: 'ERR_CONFIG',
+    message: /nothing for text-classif/,
+  })
 })
 
 t.test('labels that the model does not know are left out, or fatal', async (t) => {

@@ -91,6 +91,22 @@ t.test('random weights of a size, with a vocabulary', async (t) => {
   t.ok(existsSync(join(result.output, 'test-predictions.jsonl')))
 })
 
+t.test('random weights like another model, with a dropout of their own', async (t) => {
+  const { model, ...rest } = options({ epochs: 0.1, dropout: 0.25 })
+  const { result } = await tune({ ...rest, fromScratch: model })
+  const [found, given] = [result.output, model as string].map((folder) => readJson(folder, 'config.json'))
+  t.equal(found.hidden_size, given.hidden_size)
+  t.equal(found.vocab_size, given.vocab_size, 'its vocabulary serves, where no other is named')
+  t.same(found.architectures, ['ElectraForSequenceClassification'])
+  t.same([found.hidden_dropout_prob, found.attention_probs_dropout_prob], [0.25, 0.25])
+  const { result: again } = await tune({
+    ...rest,
+    fromScratch: result.output,
+    output: `${rest.output}-again`,
+  })
+  t.same(again.validation, result.validation, 'the same weights like a model that had a task')
+})
+
 t.test('another head in the folder gives way to the new one', async (t) => {
   const given = options({ epochs: 0.1 })
   await tune(given)
@@ -220,6 +236,7 @@ t.test('what is wrong with options, files and folders is said before anything is
     [{ steps: 3 }, 'ERR_CONFIG', /steps is 3, expected nothing beside epochs/],
     [{ fromScratch: 'tiny' }, 'ERR_CONFIG', /fromScratch is "tiny", expected nothing beside a model/],
     [{ fromScratch: 'tiny', model: undefined }, 'ERR_CONFIG', /vocab is undefined/],
+    [{ dropout: 1 }, 'ERR_CONFIG', /dropout is 1/],
     [{ model: undefined }, 'ERR_CONFIG', /model is undefined, expected a model folder/],
     [{ batchSize: 0 }, 'ERR_CONFIG', /batchSize is 0/],
     [{ seeds: 0 }, 'ERR_CONFIG', /seeds is 0/],

@@ -259,6 +259,7 @@ t.test('what cannot go together is refused before anything is done', async (t) =
   await refuse({ generatorSize: 0.5 }, /generatorSize is 0\.5/)
   await refuse({ training: 'two-stage' }, /training is "two-stage"/)
   await refuse({ output: base }, /lies in the run's own folder/)
+  await refuse({ initialization: 'sinusoidal' }, /initialization is "sinusoidal", expected nothing with from/)
   await refuse({ trainedPositions: 8 }, /expected positions beside it/)
   await refuse({ sequenceLength: 65 }, /at most the 64 positions/)
   await t.rejects(train(options({ from: join(base, 'generator') })), {
