@@ -79,6 +79,11 @@ export function addPretrainCommand(program: Command): void {
       ).choices([...initializations]),
     )
     .option(
+      '--discriminator-learning-rate <x>',
+      "with --training two-stage: the second stage's peak rate",
+      parseNumber,
+    )
+    .option(
       '--generator-size <x>',
       "the generator's width, as a fraction of the discriminator's",
       parseFraction,

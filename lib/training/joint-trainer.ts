@@ -127,7 +127,7 @@ export class JointTrainer {
     })
     this.#stage = stagesOf(settings)[0] as Stage
     this.#optimizer = this.#makeOptimizer()
-    this.#schedule = scheduleOf(settings, this.#stage.steps)
+    this.#schedule = this.#scheduleOf(this.#stage)
   }
 
   /**
@@ -181,7 +181,13 @@ export class JointTrainer {
     this.#runner.dispose()
     this.#optimizer.dispose()
     this.#optimizer = this.#makeOptimizer()
-    this.#schedule = scheduleOf(this.#settings, stage.steps)
+    this.#schedule = this.#scheduleOf(stage)
+  }
+
+  #scheduleOf({ objective, steps }: Stage): Schedule {
+    const { learningRate, discriminatorLearningRate = learningRate } = this.#settings
+    const peak = objective === 'discriminator' ? discriminatorLearningRate : learningRate
+    return scheduleOf({ ...this.#settings, learningRate: peak }, steps)
   }
 
   /** The learning rate of a step (counted from 0). */

@@ -63,6 +63,8 @@ export interface PretrainOptions {
   readonly schedule?: 'original' | 'linear' | undefined
   /** 'joint': generator and discriminator together; 'two-stage': the generator alone, then the discriminator. */
   readonly training?: 'joint' | 'two-stage' | undefined
+  /** With two-stage training: the discriminator's own peak rate. Default: `learningRate`. */
+  readonly discriminatorLearningRate?: number | undefined
   /**
    * First values of new models. 'sinusoidal': a position table of waves, with which short runs come to use the context much sooner.
    * Default 'original'.
@@ -127,6 +129,7 @@ export const pretrainOptionNames: readonly string[] = Object.keys({
   optimizer: true,
   schedule: true,
   training: true,
+  discriminatorLearningRate: true,
   initialization: true,
   generatorSize: true,
   maskProbability: true,
@@ -176,6 +179,7 @@ export interface PretrainSettings {
   readonly optimizer: 'original' | 'pytorch'
   readonly schedule: 'original' | 'linear'
   readonly training: 'joint' | 'two-stage'
+  readonly discriminatorLearningRate: number | undefined
   readonly initialization: Initialization
   readonly generatorSize: number
   readonly maskProbability: number
@@ -302,6 +306,10 @@ export function resolvePretrainOptions(
     optimizer: oneOf('optimizer', options.optimizer ?? 'original', ['original', 'pytorch']),
     schedule: oneOf('schedule', options.schedule ?? 'original', ['original', 'linear']),
     training: oneOf('training', options.training ?? 'joint', ['joint', 'two-stage']),
+    discriminatorLearningRate:
+      options.discriminatorLearningRate === undefined
+        ? undefined
+        : within('discriminatorLearningRate', options.discriminatorLearningRate, 0, 1),
     initialization: oneOf('initialization', options.initialization ?? 'original', initializations),
     generatorSize: within(
       'generatorSize',
@@ -331,6 +339,12 @@ export function resolvePretrainOptions(
   }
   if (settings.batchSize % settings.accumulate !== 0)
     refuse('accumulate', settings.accumulate, `a divisor of the batch size, ${settings.batchSize}`)
+  if (settings.training === 'joint' && settings.discriminatorLearningRate !== undefined)
+    refuse(
+      'discriminatorLearningRate',
+      settings.discriminatorLearningRate,
+      'nothing without two-stage training: one optimizer trains both models',
+    )
   if (settings.training === 'two-stage' && settings.generatorSize !== 1)
     refuse(
       'generatorSize',

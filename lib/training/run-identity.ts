@@ -47,11 +47,12 @@ export function identityOf(
 /** The settings that may change from one part of a run to the next; each change is said. */
 export function changeable(settings: PretrainSettings): Record<string, unknown> {
   const { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule } = settings
-  const { discriminatorWeight, generatorWeight, temperature } = settings
+  const { discriminatorLearningRate, discriminatorWeight, generatorWeight, temperature } = settings
   const { logEvery, validateEvery, validationBatches, saveEvery, keep } = settings
   const rates = { steps, learningRate, warmupSteps, weightDecay, maxGradientNorm, schedule }
   return {
     ...rates,
+    ...(discriminatorLearningRate !== undefined && { discriminatorLearningRate }),
     discriminatorWeight,
     generatorWeight,
     temperature,

@@ -201,13 +201,20 @@ t.test('micro-batches take the same tokens, and their gradients are averaged', a
 })
 
 t.test('two-stage training trains the generator, then the discriminator from its weights', async (t) => {
-  const given = options({ training: 'two-stage', saveEvery: 10, keep: 9 })
+  const rates = { learningRate: 1e-3, discriminatorLearningRate: 2.5e-4 }
+  const given = options({ training: 'two-stage', ...rates, saveEvery: 10, keep: 9 })
   const { steps, result } = await train(given)
   for (const { step, generatorLoss, discriminatorLoss } of steps) {
     if (step <= 10) t.equal(discriminatorLoss, 0, `step ${step}: the discriminator waits`)
     else t.ok(discriminatorLoss > 0, `step ${step}: the discriminator learns`)
     if (step <= 10) t.ok(generatorLoss > 0)
   }
+  const ratesOf = (stage: typeof steps) => stage.map(({ learningRate }) => learningRate)
+  t.same(
+    ratesOf(steps.slice(10)),
+    ratesOf(steps.slice(0, 10)).map((rate) => rate / 4),
+    'the second stage has the same schedule with its own peak',
+  )
   const stateAt = (step: number) => {
     const path = join(given.output, 'checkpoints', `step-${String(step).padStart(9, '0')}`)
     const { layout } = JSON.parse(readFileSync(join(path, 'state.json'), 'utf8')) as {
@@ -242,6 +249,10 @@ t.test('two-stage training trains the generator, then the discriminator from its
   await t.rejects(train(options({ training: 'two-stage', generatorSize: 0.5 })), {
     code: 'ERR_CONFIG',
     message: /two-stage.*same size/,
+  })
+  await t.rejects(train(options({ discriminatorLearningRate: 1e-3 })), {
+    code: 'ERR_CONFIG',
+    message: /discriminatorLearningRate is 0\.001, expected nothing without two-stage/,
   })
 })
 
