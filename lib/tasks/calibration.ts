@@ -127,7 +127,10 @@ export function thresholdForBalance(inScope: readonly number[], outOfScope: read
     const next = scores[at + 1]?.score as number
     gain += own
     // More than rounding: sums of the same fractions in another order are equal.
-    if (next > score && gain > best.gain + 1e-9) best = { threshold: (score + next) / 2, gain }
+    if (next <= score || gain <= best.gain + 1e-9) continue
+    const middle = (score + next) / 2
+    // Nothing lies between neighbouring numbers; the middle may then round to the lower one, which must not be kept.
+    best = { threshold: middle > score ? middle : next, gain }
   }
   return best.threshold
 }

@@ -82,6 +82,8 @@ t.test('threshold with texts out of scope: the best balanced accuracy, halfway b
   // Above 0.25: (3/3 + 1/2) / 2; above 0.5: (2/3 + 2/2) / 2, which is more.
   t.equal(thresholdForBalance([0.5, 0.75, 1], [0.25, 0.5]), 0.625)
   t.equal(thresholdForBalance([0.25], [0.5]), 0, 'nothing is rejected where that would only harm')
+  const { MIN_VALUE } = Number
+  t.equal(thresholdForBalance([11 * MIN_VALUE], [10 * MIN_VALUE]), 11 * MIN_VALUE, 'nothing lies between')
   const score = fc.double({ min: 0, max: 1, noNaN: true })
   fc.assert(
     fc.property(
