@@ -60,7 +60,7 @@ const tasks = [
       validation: 'qa/squad-v1.1-dev.json',
       maxLength: 128,
       stride: 64,
-      epochs: 3,
+      epochs: 1,
     },
     metric: 'f1',
     scale: 1,
