@@ -1,7 +1,7 @@
 // npm run test:native [-- --sanitize] [-- --only TEXT] [-- --seed N] [-- --seeds N]: builds the native tests with CMake and
-// runs them on every instruction set that this processor has, and on the CUDA backend's emulator in three lane orders, each as another
-// card, one of them rounding as a card may; the whole, unsanitized run also has the products of matrices go the way of a
-// matmul library. --sanitize builds with AddressSanitizer and UBSan, in folders of their own, and emulates one card.
+// runs them on every instruction set that this processor has, and on the CUDA backend's emulator in three lane orders, each
+// as another card, one of them rounding as a card may; the whole, unsanitized run also has the products of matrices go the
+// way of a matmul library. --sanitize builds with AddressSanitizer and UBSan, in folders of their own, and emulates one card.
 import { spawn, spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'

@@ -119,15 +119,9 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     const features = task.features(examples, tokenizer, { maxLength, stride, training: false })
     const outputs = await outputsOf(task, model, features, { signal, onProgress })
     const predictions = task.decode(examples, features, outputs)
-    const files: [string | undefined, () => string | undefined][] = [
-      [output, () => predictionLines(task, examples, predictions)],
-      [official, () => task.official?.(examples, predictions)],
-    ]
-    for (const [path, content] of files) {
-      if (path === undefined) continue
-      makeFolder(dirname(path))
-      await writeFileAtomically(path, content() ?? '')
-    }
+    if (output !== undefined) await writeResult(output, predictionLines(task, examples, predictions))
+    if (official !== undefined && task.official !== undefined)
+      await writeResult(official, task.official(examples, predictions))
     return {
       task: typeof name === 'object' ? name.name : name,
       model: source,
@@ -141,6 +135,11 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   } finally {
     model.dispose()
   }
+}
+
+async function writeResult(path: string, content: string): Promise<void> {
+  makeFolder(dirname(path))
+  await writeFileAtomically(path, content)
 }
 
 /** What was given, so that it overrides what the folder says. */

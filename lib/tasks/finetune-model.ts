@@ -1,13 +1,8 @@
 /** The model that a run starts from: a folder's weights under the task's head, or random ones. */
+import { existsSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { hashPlainData } from '../data/hash.js'
-import {
-  configOfSize,
-  ElectraPreTrainedModel,
-  type Precision,
-  type SizeName,
-  sizeNames,
-} from '../electra/index.js'
+import { configOfSize, ElectraPreTrainedModel, type Precision, sizeNames } from '../electra/index.js'
 import { type ElectraConfig, electraConfigToJson, overrideElectraConfig } from '../formats/electra-config.js'
 import { resolveModelFolder } from '../formats/hub.js'
 import { readModelConfig, readModelFolder } from '../formats/model-folder.js'
@@ -41,17 +36,23 @@ function withoutTask(config: ElectraConfig): ElectraConfig {
   return overrideElectraConfig(config, { numLabels: 2, problemType: null, architectures: [] })
 }
 
-async function openRandom(like: string, vocab: string | undefined): Promise<OpenedOrigin> {
-  const size = sizeNames.find((name) => name === like) as SizeName | undefined
-  if (size !== undefined && vocab === undefined)
-    refuse('vocab', vocab, 'a vocabulary file or folder, for random weights of a size')
-  const folder = size === undefined ? await resolveModelFolder(like) : ''
-  const given = size === undefined ? withoutTask(readModelConfig(folder)) : configOfSize(size)
-  const tokenizer = await loadTokenizer(vocab ?? folder)
+function randomOrigin(given: ElectraConfig, tokenizer: Tokenizer): OpenedOrigin {
   const { vocabularySize: vocabSize, padTokenId } = tokenizer
   const config = overrideElectraConfig(given, { vocabSize, padTokenId })
-  const name = size ?? hashPlainData(electraConfigToJson(config)).slice(0, 12)
-  return { fingerprint: `random ${name}`, folder: undefined, config, tokenizer }
+  const fingerprint = `random ${hashPlainData(electraConfigToJson(config)).slice(0, 12)}`
+  return { fingerprint, folder: undefined, config, tokenizer }
+}
+
+async function openRandom(like: string, vocab: string | undefined): Promise<OpenedOrigin> {
+  const size = sizeNames.find((name) => name === like)
+  if (size === undefined) {
+    if (!like.includes('/') && !existsSync(like))
+      refuse('fromScratch', like, `${sizeNames.join(', ')}, a model folder or a name on the hub`)
+    const folder = await resolveModelFolder(like)
+    return randomOrigin(withoutTask(readModelConfig(folder)), await loadTokenizer(vocab ?? folder))
+  }
+  if (vocab === undefined) refuse('vocab', vocab, 'a vocabulary file or folder, for random weights of a size')
+  return randomOrigin(configOfSize(size), await loadTokenizer(vocab))
 }
 
 /** @throws ERR_IO, ERR_FORMAT, ERR_CONFIG for a model or vocabulary that cannot be read, or that do not belong together */

@@ -2,7 +2,7 @@
 import { VoltaicError } from '../runtime/errors.js'
 
 /** With more, the file is of another kind, and the report would fill the memory. */
-const mostSkipped = 10_000
+export const mostSkipped = 10_000
 
 /** A row that was left out. */
 export interface SkippedRow {

@@ -4,6 +4,7 @@
  */
 import { VoltaicError } from '../runtime/errors.js'
 import { JsonWalk } from './json-walk.js'
+import { mostSkipped } from './row-checks.js'
 import { readTextBytes } from './text-file.js'
 
 export interface SquadAnswer {
@@ -99,9 +100,6 @@ function exampleOf(value: unknown, { title, context, unit }: Paragraph): SquadEx
     impossible,
   }
 }
-
-/** With more, the file is of another kind, and the report would fill the memory. */
-const mostSkipped = 10_000
 
 /** The questions of a file as they come, and what was wrong with others. */
 class Questions {

@@ -236,6 +236,11 @@ t.test('what is wrong with options, files and folders is said before anything is
     [{ steps: 3 }, 'ERR_CONFIG', /steps is 3, expected nothing beside epochs/],
     [{ fromScratch: 'tiny' }, 'ERR_CONFIG', /fromScratch is "tiny", expected nothing beside a model/],
     [{ fromScratch: 'tiny', model: undefined }, 'ERR_CONFIG', /vocab is undefined/],
+    [
+      { fromScratch: 'huge', model: undefined },
+      'ERR_CONFIG',
+      /fromScratch is "huge", expected tiny, small, base, large, a model folder/,
+    ],
     [{ dropout: 1 }, 'ERR_CONFIG', /dropout is 1/],
     [{ model: undefined }, 'ERR_CONFIG', /model is undefined, expected a model folder/],
     [{ batchSize: 0 }, 'ERR_CONFIG', /batchSize is 0/],
