@@ -1,7 +1,8 @@
-// npm run bench:peers [-- --only train,finetune,infer,ragged,gemm,tokens] [--threads N] [--quick] [--no-torch] [--json FILE]
-//                     [--write] [--from FILE,…] [--kernels FILE]:
+// npm run bench:peers [-- --only train,finetune,infer,ragged,gemm,tokens] [--threads N] [--seconds N] [--quick] [--no-torch]
+//                     [--json FILE] [--write] [--from FILE,…] [--kernels FILE]:
 // Voltaic beside what people use today, in one run on this machine: PyTorch and onnxruntime-node where they are installed, the same
 // shapes, threads and, where outputs are compared, weights. How it measures: docs/performance.md.
+//   --seconds  a contest at most, beside what its rounds take at least (45; products 6)
 //   --quick    a tiny model, few samples: whether it runs
 //   --write    puts the tables into docs/performance.md; with --from they come from --json files of earlier runs instead
 //   --kernels  with --write: a --json file of npm run bench, for the table of kernels
@@ -22,6 +23,7 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string' },
     threads: { type: 'string' },
+    seconds: { type: 'string', default: '45' },
     quick: { type: 'boolean', default: false },
     'no-torch': { type: 'boolean', default: false },
     json: { type: 'string' },
@@ -32,6 +34,8 @@ const { values } = parseArgs({
 })
 const readJson = (file) => JSON.parse(readFileSync(file, 'utf8'))
 const threads = Number(values.threads ?? Math.min(2, cpus().length))
+const seconds = Number(values.seconds)
+if (!(seconds > 0)) throw new Error(`--seconds ${values.seconds}: expected a number above 0`)
 const chosen = values.only?.split(',')
 for (const name of chosen ?? []) {
   if (!groups.some(({ option }) => option === name))
@@ -41,8 +45,8 @@ for (const name of chosen ?? []) {
 /** Samples wanted, rounds at least, seconds a contest at most, seconds of a sample. */
 function options({ brief }) {
   if (values.quick) return { samples: 1, leastRounds: 1, seconds: 0, blockSeconds: 0.01 }
-  if (brief) return { samples: 5, leastRounds: 3, seconds: 6, blockSeconds: 0.08 }
-  return { samples: 7, leastRounds: 3, seconds: 45, blockSeconds: 0.3 }
+  if (brief) return { samples: 5, leastRounds: 3, seconds: Math.min(6, seconds), blockSeconds: 0.08 }
+  return { samples: 7, leastRounds: 3, seconds, blockSeconds: 0.3 }
 }
 
 function modelSizes(size, batchSize, sequenceLength) {

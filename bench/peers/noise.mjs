@@ -37,16 +37,27 @@ if (!isMainThread) {
 /** The probe must reach this share of its best. */
 const share = 0.85
 
-/** All processes' processor time so far, in seconds. */
+/** The processors that this process may use, as `taskset` or a container left them; undefined where the system does not say. */
+function allowedProcessors() {
+  const [, list] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
+  return list?.split(',').flatMap((range) => {
+    const [first, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, i) => `cpu${first + i}`)
+  })
+}
+const watched = allowedProcessors() ?? ['cpu']
+
+/** Seconds that processes computed on these processors so far. */
 function machineSeconds() {
-  const fields = readFileSync('/proc/stat', 'utf8')
-    .split('\n', 1)[0]
-    .trim()
-    .split(/\s+/)
-    .slice(1, 9)
-    .map(Number)
-  const idle = fields[3] + fields[4]
-  return (fields.reduce((sum, value) => sum + value, 0) - idle) / 100
+  const seconds = readFileSync('/proc/stat', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([name]) => watched.includes(name))
+    .map((fields) => {
+      const times = fields.slice(1, 9).map(Number)
+      return times.reduce((sum, time) => sum + time, 0) - times[3] - times[4]
+    })
+  return seconds.reduce((sum, time) => sum + time, 0) / 100
 }
 
 export class QuietGuard {
