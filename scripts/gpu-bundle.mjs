@@ -76,9 +76,9 @@ for (const [wanted, file] of [
 ])
   if (wanted && existsSync(join('build-cuda', file))) take(join('build-cuda', file))
 
-// ---- what dist/ needs at run time, and the stand-in for tap
+// ---- what dist/ and the tests need at run time, and the stand-in for tap
 const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
-const packages = Object.keys(dependencies).filter((name) => name !== 'node-addon-api')
+const packages = [...Object.keys(dependencies).filter((name) => name !== 'node-addon-api'), 'fast-check']
 for (let i = 0; i < packages.length; i++) {
   const folder = `node_modules/${packages[i]}`
   take(folder)

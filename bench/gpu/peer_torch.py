@@ -153,6 +153,8 @@ def attention(r):
             gradient = torch.randn_like(result)
             return lambda: torch.autograd.grad(result, [q, k, v], gradient, retain_graph=True)
 
+        # Outside of a capture, dropout leaves its seed on the host; a captured backward would look for it on the card.
+        make.graph = not (r.get("backward") and r["probability"] > 0)
         return make
 
     if smoke:

@@ -8,7 +8,8 @@ const microseconds = (seconds) => {
 }
 const spread = ({ median, least, most }) =>
   `-${number(100 * (1 - least / median), 1)} +${number(100 * (most / median - 1), 1)}%`
-const ratio = (theirs, ours) => (theirs > 0 && ours > 0 ? `${(theirs / ours).toFixed(2)}x` : '')
+const ratio = (theirs, ours) =>
+  theirs > 0 && theirs < Infinity && ours > 0 ? `${(theirs / ours).toFixed(2)}x` : ''
 const giga = (bytes) => (bytes > 0 ? `${(bytes / 2 ** 30).toFixed(1)} GB` : '')
 
 /** Why there is no time, in a few words. */
