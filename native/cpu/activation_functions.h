@@ -4,14 +4,15 @@
 //
 // gelu(x) = x Phi(x) is computed as max(x, 0) - |x| Q(|x|), Q the normal distribution's upper tail
 // (simd_math.h), so nothing cancels: measured errors are at most 4e-7 of |gelu(x)| for |x| < 2 and
-// 4e-6 of it out to -12, which is 7e-8 for every negative x; derivatives are within 2e-7. NaN in,
-// NaN out; gelu of infinity is infinity, of -infinity -0.
+// 4e-6 of it out to -12, which is 7e-8 for every negative x; derivatives are within 2e-7
+// (gelu_gradient.h). NaN in, NaN out; gelu of infinity is infinity, of -infinity -0.
 //
 // Where the result is stored in bfloat16, gelu takes a shorter approximation (brief_tail): half the
 // instructions, and no division. Rounded, it is within 0.504 of a last place, where rounding alone
-// makes 0.5. Derivatives are not shortened: their sums, the gradient of a bias, are fp32.
+// makes 0.5. Derivatives keep their precision: their sums, the gradient of a bias, are fp32.
 #pragma once
 #include "../engine/activation_kinds.h"
+#include "gelu_gradient.h"
 #include "simd_math.h"
 
 namespace voltaic {
@@ -25,12 +26,6 @@ VOLTAIC_INLINE vfloat vrelu_gradient(vfloat x) {
 VOLTAIC_INLINE vfloat vgelu(vfloat x) {
   const NormalTail tail = normal_tail(vabs(x));
   return fma(-tail.t, tail.upper, vrelu(x));
-}
-// Phi(x) + x phi(x), phi the density: with d = Q(|x|) - |x| phi(x) it is d below zero, 1 - d above.
-VOLTAIC_INLINE vfloat vgelu_gradient(vfloat x) {
-  const NormalTail tail = normal_tail(vabs(x));
-  const vfloat d = fma(tail.t * -0.398942280f, tail.density, tail.upper);
-  return select(x < 0.0f, d, 1.0f - d);
 }
 
 VOLTAIC_INLINE vfloat vgelu_brief(vfloat x) {

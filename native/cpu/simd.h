@@ -225,8 +225,25 @@ VOLTAIC_INLINE vfloat fma(vfloat a, vfloat b, vfloat c) {
 VOLTAIC_INLINE vfloat select(vint mask, vfloat a, vfloat b) { return mask ? a : b; }
 VOLTAIC_INLINE vint select(vint mask, vint a, vint b) { return mask ? a : b; }
 // As in IEEE comparisons: a NaN in a gives b, a NaN in b stays.
-VOLTAIC_INLINE vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
-VOLTAIC_INLINE vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
+// (Written out because GCC 12 compares and blends for some of them.)
+VOLTAIC_INLINE vfloat vmax(vfloat a, vfloat b) {
+#if defined(__AVX512F__) && VOLTAIC_WIDTH == 16
+  return (vfloat)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__) && VOLTAIC_WIDTH == 8
+  return (vfloat)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+VOLTAIC_INLINE vfloat vmin(vfloat a, vfloat b) {
+#if defined(__AVX512F__) && VOLTAIC_WIDTH == 16
+  return (vfloat)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__) && VOLTAIC_WIDTH == 8
+  return (vfloat)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
 VOLTAIC_INLINE vfloat vabs(vfloat x) { return as_float(as_int(x) & 0x7fffffff); }
 VOLTAIC_INLINE vfloat vsqrt(vfloat x) {
 #if defined(__AVX512F__) && VOLTAIC_WIDTH == 16
