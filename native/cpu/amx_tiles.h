@@ -65,6 +65,14 @@ struct Tiles {
                      : "r"(from), "r"(stride), "i"(tile)
                      : "memory");
   }
+  // The same with a hint that the lines are not needed again soon.
+  template <int tile>
+  VOLTAIC_INLINE void load_passing(const void* from, int64_t stride) {
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm%c2"
+                     :
+                     : "r"(from), "r"(stride), "i"(tile)
+                     : "memory");
+  }
   template <int tile>
   VOLTAIC_INLINE void store(void* to, int64_t stride) {
     __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"
@@ -92,6 +100,10 @@ struct Tiles {
   template <int tile>
   void load(const void* from, int64_t stride) {
     for (int r = 0; r < kTileRows; r++) memcpy(rows_[tile][r], (const char*)from + r * stride, 64);
+  }
+  template <int tile>
+  void load_passing(const void* from, int64_t stride) {
+    load<tile>(from, stride);
   }
   template <int tile>
   void store(void* to, int64_t stride) {
@@ -223,11 +235,13 @@ VOLTAIC_INLINE void pack_pairs_transposed(bfloat16* to, const bfloat16* from, in
 
 // c[32][32] (+)= a[32][32 * steps] * b, four tiles of c at once: each tile loaded serves two
 // products. The lower 16 rows of a start a_lower elements after a, the right 16 columns of b
-// b_right elements after b. Uses all tiles.
+// b_right elements after b. Uses all tiles. meanwhile(s) runs behind the instructions of step s.
+// The hint on b gave 3 % over ELECTRA-small's products.
+template <class Meanwhile>
 VOLTAIC_INLINE void tile_product_2x2(Tiles& tiles, float* c, int64_t c_stride, const bfloat16* a,
                                      int64_t a_stride, int64_t a_step, int64_t a_lower,
                                      const bfloat16* b, int64_t b_step, int64_t b_right,
-                                     int64_t steps, bool keep) {
+                                     int64_t steps, bool keep, Meanwhile&& meanwhile) {
   float *right = c + 16, *lower = c + 16 * c_stride;
   if (keep) {
     tiles.load<0>(c, 4 * c_stride);
@@ -242,13 +256,14 @@ VOLTAIC_INLINE void tile_product_2x2(Tiles& tiles, float* c, int64_t c_stride, c
   }
   for (int64_t s = 0; s < steps; s++) {
     tiles.load<4>(a + s * a_step, 2 * a_stride);
-    tiles.load<6>(b + s * b_step, 64);
+    tiles.load_passing<6>(b + s * b_step, 64);
     tiles.dot<0, 4, 6>();
-    tiles.load<7>(b + s * b_step + b_right, 64);
+    tiles.load_passing<7>(b + s * b_step + b_right, 64);
     tiles.dot<1, 4, 7>();
     tiles.load<5>(a + s * a_step + a_lower, 2 * a_stride);
     tiles.dot<2, 5, 6>();
     tiles.dot<3, 5, 7>();
+    meanwhile(s);
   }
   tiles.store<0>(c, 4 * c_stride);
   tiles.store<1>(right, 4 * c_stride);

@@ -4,7 +4,8 @@
 // c is cut into blocks of rows x columns, a task each; k is never split between threads. A task
 // runs through k in steps of kDepth, through its panels of b and under each through its panels of
 // a, which stay in L2; sums of earlier steps wait in scratch and the last step hands each tile to
-// the epilogue.
+// the epilogue: at once, or, where the kernel's arithmetic is not done by the vector units, between
+// the steps of the next tile.
 //
 // Each panel is packed once, or nearly: b ahead and by all threads when several rows of blocks use
 // it, else by the task right before use; a ahead when several narrow columns of blocks use it, else
@@ -55,11 +56,37 @@ constexpr int64_t kLeastRows = 24;            // of a block, where there are sev
 constexpr int64_t kLeastRowsTransposed = 96;  // a transposed a is read in runs of a block's rows
 constexpr int64_t kWideBlock = 512;           // columns of a block when there are tasks enough
 constexpr int64_t kCloseColumns = 256;        // of c, whose rows then do not share sets of L1
+constexpr int64_t kSquareRows = 256, kLeastSquare = 64;
+constexpr int64_t kFewBlocks = 4;             // that pack for themselves where blocks are square
 constexpr int64_t kPackedElements = 4 << 20;  // of b, packed ahead at a time: stays in L3
 constexpr int64_t kPackingGrain = 1 << 15;    // elements packed by a task
 
+// Parts of size, all about as large and none above most, in whole units.
+inline int64_t even_part(int64_t size, int64_t most, int64_t unit) {
+  return round_up(divide_up(larger(size, 1), divide_up(larger(size, 1), most)), unit);
+}
+
+// For a kernel beside which packing is slow (kSquareBlocks): a transposed a, where both operands
+// are packed, is cut into blocks of c that are about square, so that each packed element serves
+// many sums.
+template <class Kernel>
+inline Cut cut_squarely(int64_t m, int64_t n, int64_t k) {
+  Cut cut{even_part(m, kSquareRows, Kernel::kRows), even_part(n, kWideBlock, Kernel::kColumns)};
+  while (divide_up(m, cut.rows) * divide_up(n, cut.columns) < kLeastTasks &&
+         larger(cut.rows, cut.columns) > kLeastSquare &&
+         2 * cut.rows * cut.columns * k > 2 * kLeastNanoseconds * Kernel::kFlopsPerNanosecond) {
+    if (cut.rows >= cut.columns) {
+      cut.rows = even_part(m, cut.rows / 2, Kernel::kRows);
+    } else {
+      cut.columns = even_part(n, cut.columns / 2, Kernel::kColumns);
+    }
+  }
+  return cut;
+}
+
 template <class Kernel>
 inline Cut cut_product(int64_t m, int64_t n, int64_t k, bool transpose_a) {
+  if (transpose_a && Kernel::kSquareBlocks) return cut_squarely<Kernel>(m, n, k);
   Cut cut;
   const int64_t blocks = m <= kFewRows ? 1 : divide_up(m, Kernel::kRowBlock);
   cut.rows = round_up(divide_up(larger(m, 1), blocks), Kernel::kRows);
@@ -118,6 +145,7 @@ constexpr bool kSumsInPlace<Kernel, float> = requires(Kernel k, float* c, int64_
 template <class Kernel, class F, class G>
 struct Blocks {
   using Packed = typename Kernel::Packed;
+  using PanelB = typename Kernel::PanelB;
   static constexpr int kRows = Kernel::kRows, kColumns = Kernel::kColumns;
 
   const Product<F, G>& product;
@@ -142,6 +170,17 @@ struct Blocks {
   // out.
   bool run(Kernel& kernel, int64_t row, int64_t rows, int64_t column, int64_t columns,
            float* column_sums) const {
+    if constexpr (Kernel::kOverlapsEpilogue) {
+      return run_overlapped(kernel, row, rows, column, columns, column_sums);
+    } else {
+      return run_in_turn(kernel, row, rows, column, columns, column_sums);
+    }
+  }
+
+ private:
+  // Each tile of sums, then its epilogue.
+  bool run_in_turn(Kernel& kernel, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                   float* column_sums) const {
     const Product<F, G>& p = product;
     const int64_t size_a = packed_a.data != nullptr ? 0 : bytes_of_a(rows, p.k),
                   size_b = bytes_of_b(p.k);
@@ -193,7 +232,83 @@ struct Blocks {
     return true;
   }
 
- private:
+  // A tile of sums on its way to c[row...][column...]; its first `done` rows are there.
+  struct WaitingTile {
+    float* sums;
+    int64_t row, column;
+    int rows = 0, columns;
+    float* column_sums;
+    int64_t done = 0;
+  };
+  VOLTAIC_INLINE void finish_rows(WaitingTile& tile, int64_t end) const {
+    if (tile.done >= end) return;
+    product.out.template finish<kColumns>(tile.sums + tile.done * kColumns, tile.row + tile.done,
+                                          tile.column, (int)(end - tile.done), tile.columns,
+                                          tile.column_sums);
+    tile.done = end;
+  }
+  // For a kernel beside which the vector units are free: a tile's epilogue runs in parts between
+  // the steps of the next tile. Where b's panels are packed, tiles follow each other along the rows
+  // of c, which writes longer runs; where they are packed here, each serves all its tiles at once.
+  bool run_overlapped(Kernel& kernel, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                      float* column_sums) const {
+    static_assert(kRows == kColumns);  // either order reads as many panels
+    const Product<F, G>& p = product;
+    const bool several = p.k > Kernel::kDepth;
+    const int64_t size_a = packed_a.data != nullptr ? 0 : bytes_of_a(rows, p.k),
+                  size_b = bytes_of_b(p.k);
+    char* scratch = (char*)thread_scratch(2, size_a + size_b + bytes_of_sums(rows, columns, p.k));
+    if (scratch == nullptr) return false;
+    Packed *own_a = (Packed*)scratch, *own_b = (Packed*)(scratch + size_a);
+    alignas(64) float in_turn[2][kRows * kColumns];  // where k takes one step
+    WaitingTile waiting;
+
+    for (int64_t start = 0; start == 0 || start < p.k; start += Kernel::kDepth) {
+      const int64_t depth = smaller(Kernel::kDepth, p.k - start);
+      const bool last = start + depth >= p.k;
+      if (packed_a.data == nullptr) pack_rows_of_a(own_a, start, depth, row, rows, columns);
+      float* next = (float*)(scratch + size_a + size_b);
+      int turn = 0;
+      PanelB b;
+      const auto tile = [&](int64_t i, int64_t j) {
+        const int held = (int)smaller(kRows, rows - i),
+                  held_columns = (int)smaller(kColumns, columns - j);
+        float* const sums = several ? next : in_turn[turn];
+        next += kRows * kColumns;
+        turn = 1 - turn;
+        if (last) p.out.prefetch(row + i, column + j, held, held_columns);
+        kernel.multiply_overlapped(
+            depth, panel_a(own_a, start, depth, row, i, held, columns), b, held, sums, start > 0,
+            [&](int64_t part, int64_t parts)
+                VOLTAIC_INLINED { finish_rows(waiting, waiting.rows * (part + 1) / parts); });
+        finish_rows(waiting, waiting.rows);
+        if (last)
+          waiting = {sums, row + i,      column + j,
+                     held, held_columns, column_sums == nullptr ? nullptr : column_sums + j};
+      };
+      if (b_is_packed()) {
+        for (int64_t i = 0; i < rows; i += kRows)
+          for (int64_t j = 0; j < columns; j += kColumns) {
+            b = panel_b(own_b, start, depth, column + j, kColumns, rows);
+            if (i + kRows < rows && reads_a(kRows, depth, columns))
+              prefetch_rows_of_a(row + i + kRows, start, depth, j, columns);
+            tile(i, j);
+          }
+      } else {
+        for (int64_t j = 0; j < columns; j += kColumns) {
+          b = panel_b(own_b, start, depth, column + j, (int)smaller(kColumns, columns - j), rows);
+          for (int64_t i = 0; i < rows; i += kRows) tile(i, j);
+        }
+      }
+    }
+    finish_rows(waiting, waiting.rows);
+    return true;
+  }
+
+  // Whether b's panels stand in memory, in the kernel's type.
+  bool b_is_packed() const {
+    return packed_b.data != nullptr || (kSameType<F, Packed> && product.stored_b != nullptr);
+  }
   bool reads_a(int held, int64_t depth, int64_t columns) const {
     return Kernel::reads_a(product.a, product.transpose_a, held, depth, product.stride_a(), columns,
                            columns == product.n);
@@ -219,6 +334,18 @@ struct Blocks {
         divide_up(kColumns * depth * (int64_t)sizeof(Packed), divide_up(rows, kRows));
     const char* from = (const char*)next + i / kRows * share;
     for (int64_t at = 0; at < share; at += 64) __builtin_prefetch(from + at, 0, 2);
+  }
+  // The same for the next panel of an a that is read where it stands.
+  void prefetch_rows_of_a(int64_t row, int64_t start, int64_t depth, int64_t j,
+                          int64_t columns) const {
+    const int64_t share = divide_up(kRows, divide_up(columns, kColumns)),
+                  first = smaller(kRows, j / kColumns * share),
+                  end = smaller(product.m - row, smaller(kRows, first + share));
+    for (int64_t i = first; i < end; i++) {
+      const char* from = (const char*)product.at_a(row + i, start);
+      for (int64_t at = 0; at < depth * (int64_t)sizeof(F); at += 64)
+        __builtin_prefetch(from + at, 0, 2);
+    }
   }
   auto panel_a(const Packed* own, int64_t start, int64_t depth, int64_t row, int64_t i, int held,
                int64_t columns) const {
@@ -325,10 +452,12 @@ template <class Kernel, class F, class G>
 inline bool multiply_in_tasks(const Product<F, G>& p, Cut cut, float* partial_sums,
                               int64_t padded_columns) {
   const int64_t row_blocks = divide_up(p.m, cut.rows), padded_k = Kernel::padded_depth(p.k);
-  const bool b_ahead = row_blocks > 1 && p.stored_b == nullptr;
-  const bool a_ahead =
-      cut.columns < kWideBlock && cut.columns < p.n &&
-      !Kernel::reads_a(p.a, p.transpose_a, Kernel::kRows, p.k, p.stride_a(), cut.columns, false);
+  const bool squarely = p.transpose_a && Kernel::kSquareBlocks;
+  const bool b_ahead = row_blocks > (squarely ? kFewBlocks : 1) && p.stored_b == nullptr;
+  const bool a_ahead = squarely ? divide_up(p.n, cut.columns) >= kFewBlocks
+                                : cut.columns < kWideBlock && cut.columns < p.n &&
+                                      !Kernel::reads_a(p.a, p.transpose_a, Kernel::kRows, p.k,
+                                                       p.stride_a(), cut.columns, false);
   // A wide b packs and multiplies a stretch of columns at a time.
   int64_t stretch = round_up(p.n, cut.columns);
   if (b_ahead && stretch * padded_k > kPackedElements)

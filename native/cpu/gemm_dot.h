@@ -40,6 +40,8 @@ struct DotKernel {
   static constexpr int64_t kRowBlock = 192;            // about; rows of a that stay in L2
   static constexpr int64_t kFlopsPerNanosecond = 200;  // about, for cutting work into tasks
   static constexpr bool kWritesResults = true;
+  static constexpr bool kOverlapsEpilogue = false;
+  static constexpr bool kSquareBlocks = false;
   static constexpr int64_t kPackingSteps = 32;
   using Packed = bfloat16;
 

@@ -20,10 +20,13 @@ struct Epilogue {
   // Whether fp32 sums are c as they stand.
   bool keeps_sums() const { return kind == kPlain && alpha == 1 && beta == 0; }
 
-  // Asks for the lines of c that finish will write, so that they arrive while the sums are
+  // Asks for the lines of c and saved that finish will use, so that they arrive while the sums are
   // computed.
   VOLTAIC_INLINE void prefetch(int64_t row, int64_t column, int rows, int columns) const {
-    for (int i = 0; i < rows; i++) __builtin_prefetch(c + (row + i) * n + column + columns - 1, 1);
+    const int64_t end = row * n + column + columns - 1;
+    for (int i = 0; i < rows; i++) __builtin_prefetch(c + end + i * n, 1);
+    if (saved != nullptr)
+      for (int i = 0; i < rows; i++) __builtin_prefetch(saved + end + i * n, 1);
   }
 
   // Whether c is alpha times the sums, plus bias where there is one: a kernel that holds the sums

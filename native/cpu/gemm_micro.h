@@ -44,6 +44,8 @@ struct FloatKernel {
   static constexpr int64_t kRowBlock = 192;  // about; rows of op(a) packed at a time, in L2
   static constexpr int64_t kFlopsPerNanosecond = 6 * kWidth;  // about, for cutting work into tasks
   static constexpr bool kWritesResults = false;
+  static constexpr bool kOverlapsEpilogue = false;
+  static constexpr bool kSquareBlocks = false;
   // A task that needs no more columns of c than this reads a where it stands: if its rows lie this
   // close, so that the processor runs ahead from one to the next; or if no other task reads them
   // and they do not all fall into the same sets of L1.

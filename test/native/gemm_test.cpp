@@ -274,6 +274,25 @@ TEST(gemm_crosses_block_borders) {
   }
 }
 
+// A transposed a, whose blocks of c a CPU may cut squarely: packed by each task or ahead, by rows
+// and by columns, in one step of k or in several, whole and halved.
+TEST(gemm_of_a_transposed_a_crosses_the_borders_of_square_blocks) {
+  if (!backend_name().starts_with("cpu:")) return;
+  const int64_t sizes[][3] = {{1100, 40, 33}, {40, 2100, 33},  {258, 514, 40},
+                              {40, 66, 1030}, {186, 186, 900}, {520, 130, 34}};
+  for (const auto& size : sizes) {
+    Random random(static_cast<uint64_t>(size[0] + size[1]));
+    Gemm g;
+    g.m = size[0];
+    g.n = size[1];
+    g.k = size[2];
+    g.transpose_a = true;
+    g.transpose_b = random.next() & 1;
+    g.beta = random.next() & 1 ? 0 : 0.25;
+    check(random, g, VOLTAIC_BFLOAT16, VOLTAIC_FLOAT32, true);
+  }
+}
+
 // Sizes for which a card of four processors, such as the emulator's, takes each of its tiles, whole
 // and cut at both borders, with steps left over along k; multiples of 8 for its widest loads, or
 // just not.
