@@ -6,38 +6,17 @@
 // fp32 arithmetic, so the polynomial matters as much as the bytes. A thread has 16 bytes of each
 // array, the widest load; a block of 256 threads leaves room for the eight blocks of a processor to
 // overlap loads with arithmetic. An element's result depends on nothing but itself.
-#include "activation_functions.cuh"
-#include "kernel.cuh"
+#include "activation_forward.cuh"
 
 namespace voltaic {
 namespace {
 
-constexpr int kThreads = 256;
-
-// Elements from `vectors` packs on are done one by one, by the threads behind those of the packs.
 template <class T, int kind>
-__global__ void __launch_bounds__(kThreads)
-    forward_kernel(const T* __restrict__ x, T* __restrict__ y, int64_t vectors, int64_t elements) {
-  constexpr int kPack = 16 / sizeof(T);
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (thread < vectors) {
-    auto pack = load_pack(x + thread * kPack);
-#pragma unroll
-    for (int i = 0; i < kPack; i++)
-      pack.values[i] = from_float<T>(activate<kind>(to_float(pack.values[i])));
-    store_pack(y + thread * kPack, pack);
-    return;
-  }
-  const int64_t i = vectors * kPack + (thread - vectors);
-  if (i < elements) y[i] = from_float<T>(activate<kind>(to_float(x[i])));
-}
-
-template <class T, int kind>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kActivationThreads)
     backward_kernel(const T* __restrict__ x, const T* __restrict__ y_gradient,
                     T* __restrict__ x_gradient, int64_t vectors, int64_t elements) {
   constexpr int kPack = 16 / sizeof(T);
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kActivationThreads + threadIdx.x;
   if (thread < vectors) {
     const auto at = load_pack(x + thread * kPack);
     auto pack = load_pack(y_gradient + thread * kPack);
@@ -55,22 +34,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-voltaic_status forward(const voltaic_call* call) {
-  const T* x = data<const T>(call, 0);
-  T* y = data<T>(call, 1);
-  const int64_t elements = tensor(call, 0).elements;
-  const int64_t vectors = aligned_16(x, y) ? elements / (16 / (int64_t)sizeof(T)) : 0;
-  const int64_t threads = vectors + (elements - vectors * (16 / (int64_t)sizeof(T)));
-  voltaic_status status = VOLTAIC_OK;
-  const bool known = with_activation(whole(call, 0), [&](auto activation) {
-    if (elements > 0)
-      status = launch(call, forward_kernel<T, activation.value>, blocks_for(threads, kThreads),
-                      kThreads, 0, x, y, vectors, elements);
-  });
-  return known ? status : unknown_activation(call, "activation_forward");
-}
-
-template <class T>
 voltaic_status backward(const voltaic_call* call) {
   const T *x = data<const T>(call, 0), *y_gradient = data<const T>(call, 1);
   T* x_gradient = data<T>(call, 2);
@@ -81,14 +44,18 @@ voltaic_status backward(const voltaic_call* call) {
   voltaic_status status = VOLTAIC_OK;
   const bool known = with_activation(whole(call, 0), [&](auto activation) {
     if (elements > 0)
-      status = launch(call, backward_kernel<T, activation.value>, blocks_for(threads, kThreads),
-                      kThreads, 0, x, y_gradient, x_gradient, vectors, elements);
+      status = launch(call, backward_kernel<T, activation.value>,
+                      blocks_for(threads, kActivationThreads), kActivationThreads, 0, x, y_gradient,
+                      x_gradient, vectors, elements);
   });
   return known ? status : unknown_activation(call, "activation_backward");
 }
 
 voltaic_status activation_forward(const voltaic_call* call) {
-  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return forward<T>(call); });
+  return with_float(tensor(call, 0).dtype, [&]<class T>(T*) {
+    return activate_all(call, whole(call, 0), data<const T>(call, 0), data<T>(call, 1),
+                        tensor(call, 0).elements);
+  });
 }
 voltaic_status activation_backward(const voltaic_call* call) {
   return with_float(tensor(call, 0).dtype, [&]<class T>(T*) { return backward<T>(call); });

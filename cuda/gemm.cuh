@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "activation_forward.cuh"
 #include "gemm_columns.cuh"
 #include "gemm_padding.cuh"
 #include "gemm_simt.cuh"
@@ -184,6 +185,14 @@ bool multiply_unfused(const voltaic_call* call, const Product<F>& p, const Epilo
   if (e.kind >= kBiasActivation && !to_float && (sizeof(F) == 4 || e.float_output)) return false;
   if (!plain_product(call, p, e, to, to_float, taken, status)) return false;
   if (*status != VOLTAIC_OK || e.kind <= kBias) return true;
+
+  // All of saved to all of c: what activation_forward does.
+  if constexpr (sizeof(F) == 2)
+    if (through_saved && !e.float_output && (p.items == 1 || e.item_stride == p.m * p.n)) {
+      *status =
+          activate_all(call, e.activation, e.saved, static_cast<F*>(e.c), p.items * p.m * p.n);
+      return true;
+    }
 
   Epilogue<F> rest = e;
   rest.bias = nullptr;

@@ -184,7 +184,9 @@ inline int64_t finish_rows(int64_t m, int64_t n, int batch) {
 // kSumBatch: sum = source[0] + source[1] + ..., split_stride apart, then the whole epilogue.
 // Otherwise source, which may be c or saved, has alpha, beta and bias in it. An item's [m, n]
 // matrices are source_stride apart. vectors: four columns of all of them move at once.
-template <class T, class F, int batch>
+// of_gelu: known to be whole vectors times gelu's derivative, all bf16: the rows of a batch go side
+// by side, without a choice at run time.
+template <class T, class F, int batch, bool of_gelu>
 __global__ void __launch_bounds__(kFinishThreads, 4)
     finish_kernel(const T* source, int splits, int64_t split_stride, int64_t source_stride,
                   bool vectors, int64_t m, int64_t rows_per_block, Epilogue<F> e) {
@@ -238,6 +240,23 @@ __global__ void __launch_bounds__(kFinishThreads, 4)
         for (int j = 0; j < 4; j++) raw[0].values[j] += more[j];
       }
     }
+    if constexpr (of_gelu) {
+#pragma unroll
+      for (int i = 0; i < batch; i++) {
+        if (row + i * kFinishRowLanes >= rows) break;
+        float x[4], saved[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          x[j] = to_float(raw[i].values[j]);
+          saved[j] = to_float(raw_saved[i].values[j]);
+        }
+        scale_four_as<kGelu>(x, saved);
+        store_four(static_cast<F*>(e.c) + at + i * step, 4, 4, x);
+#pragma unroll
+        for (int j = 0; j < 4; j++) sums[j] += x[j];
+      }
+      continue;
+    }
     // Rows move up instead of being indexed, so that the activation functions stand here once.
 #pragma unroll 1
     for (int i = 0; i < batch; i++) {
@@ -287,9 +306,16 @@ voltaic_status finish(const voltaic_call* call, const T* source, int splits, int
   const bool vectors = e.vector == 4 && split_stride % 4 == 0 && source_stride % 4 == 0 &&
                        reinterpret_cast<uintptr_t>(source) % (4 * sizeof(T)) == 0;
   const int64_t blocks = finish_row_blocks(m, e.n, items, batch) * divide_up(e.n, kFinishColumns);
-  return launch(call, finish_kernel<T, F, batch>, blocks_for(blocks, 1), kFinishThreads,
-                kFinishRowLanes * kFinishColumns * sizeof(float), source, splits, split_stride,
-                source_stride, vectors, m, finish_rows(m, e.n, batch), e);
+  const auto queue = [&](auto kernel) {
+    return launch(call, kernel, blocks_for(blocks, 1), kFinishThreads,
+                  kFinishRowLanes * kFinishColumns * sizeof(float), source, splits, split_stride,
+                  source_stride, vectors, m, finish_rows(m, e.n, batch), e);
+  };
+  if constexpr (batch == kFinishBatch && sizeof(T) == 2)
+    if (vectors && e.n % 4 == 0 && e.kind == kActivationGradient && e.activation == kGelu &&
+        !e.float_output)
+      return queue(finish_kernel<T, F, batch, true>);
+  return queue(finish_kernel<T, F, batch, false>);
 }
 
 }  // namespace

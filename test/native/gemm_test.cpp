@@ -240,6 +240,25 @@ TEST(gemm_batches_with_strides_match_plain_loops) {
   }
 }
 
+// Whole vectors of bf16 and gelu throughout, as models have it, at sizes where rows end within a
+// block's batch.
+TEST(gemm_gelu_of_whole_vectors_matches_plain_loops) {
+  for (Random random : seeds(6)) {
+    Gemm g;
+    g.m = random.integer(1, 150);
+    g.n = 4 * random.integer(1, 40);
+    g.k = 8 * random.integer(1, 4);
+    g.batch = random.integer(1, 2);
+    g.stride_a = g.m * g.k;
+    g.stride_b = g.k * g.n;
+    g.stride_c = g.m * g.n;
+    for (const int epilogue : {int(kBiasActivation), int(kActivationGradient)}) {
+      g.epilogue = epilogue;
+      check(random, g, VOLTAIC_BFLOAT16, VOLTAIC_BFLOAT16, random.next() & 1);
+    }
+  }
+}
+
 // Deeper than one packed panel, taller and wider than one block, and larger batch items that take
 // all threads each.
 TEST(gemm_crosses_block_borders) {
