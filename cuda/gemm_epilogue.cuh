@@ -255,31 +255,31 @@ __global__ void __launch_bounds__(kFinishThreads, 4)
 #pragma unroll
         for (int j = 0; j < 4; j++) sums[j] += x[j];
       }
-      continue;
-    }
-    // Rows move up instead of being indexed, so that the activation functions stand here once.
+    } else {
+      // Rows move up instead of being indexed, so that the activation functions stand here once.
 #pragma unroll 1
-    for (int i = 0; i < batch; i++) {
-      if (row + i * kFinishRowLanes >= rows) break;
-      float x[4], saved[4], c[4] = {};
+      for (int i = 0; i < batch; i++) {
+        if (row + i * kFinishRowLanes >= rows) break;
+        float x[4], saved[4], c[4] = {};
 #pragma unroll
-      for (int j = 0; j < 4; j++) {
-        x[j] = to_float(raw[0].values[j]);
-        saved[j] = to_float(raw_saved[0].values[j]);
-      }
-      if constexpr (batch == kSumBatch) {
-        if (e.beta != 0.0f) load_c(e, at, held, c);
-        finish_four(e, at, held, bias, c, saved, x);
-      } else {
-        activate_and_store(e, at, held, saved, x);
-      }
-      at += step;
+        for (int j = 0; j < 4; j++) {
+          x[j] = to_float(raw[0].values[j]);
+          saved[j] = to_float(raw_saved[0].values[j]);
+        }
+        if constexpr (batch == kSumBatch) {
+          if (e.beta != 0.0f) load_c(e, at, held, c);
+          finish_four(e, at, held, bias, c, saved, x);
+        } else {
+          activate_and_store(e, at, held, saved, x);
+        }
+        at += step;
 #pragma unroll
-      for (int j = 0; j < 4; j++) sums[j] += x[j];
+        for (int j = 0; j < 4; j++) sums[j] += x[j];
 #pragma unroll
-      for (int next = 0; next + 1 < batch; next++) {
-        raw[next] = raw[next + 1];
-        raw_saved[next] = raw_saved[next + 1];
+        for (int next = 0; next + 1 < batch; next++) {
+          raw[next] = raw[next + 1];
+          raw_saved[next] = raw_saved[next + 1];
+        }
       }
     }
   }
