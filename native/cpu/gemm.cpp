@@ -10,6 +10,7 @@
 //   gemm_amx.h       the bf16 kernel on AMX tiles
 //   gemm_dot.h       the bf16 kernel on dots of pairs (AVX512_BF16)
 //   gemm_epilogue.h  sums to c
+//   gemm_cut.h       sizes of blocks
 //   gemm_blocks.h    loops, tasks, packing
 //
 // gemm_packed takes b's panels as pack_weight made them, with the same bits. Measured (Zen 4, two
